@@ -1,0 +1,1 @@
+"""The concentrator's daemon. Needs `protocols`, `paho-mqtt` and the standard library; runs unmodified in the guest."""

@@ -1,0 +1,1 @@
+"""The electrical side: waveforms and faults, feeder, inverters, grid codes."""

@@ -1,0 +1,1 @@
+"""Recipes: the DCU's image and the containers."""

@@ -1,0 +1,1 @@
+"""The emulated meter: hardware, firmware, and models as data."""

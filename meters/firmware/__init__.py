@@ -1,0 +1,1 @@
+"""What runs on the meter. It never knows that its hardware is emulated."""

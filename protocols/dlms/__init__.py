@@ -1,0 +1,1 @@
+"""DLMS/COSEM: A-XDR, application PDUs, security, associations, transports."""

@@ -1,0 +1,1 @@
+"""JSON messages and topics between DCU and head-end, with their schemas."""

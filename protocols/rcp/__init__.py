@@ -1,0 +1,1 @@
+"""Serial protocol between a host and its radio co-processor."""

@@ -1,0 +1,1 @@
+"""Puts the parts together: air, backhaul, head-end, rigs, scenarios, conformance, commands."""

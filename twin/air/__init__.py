@@ -1,0 +1,1 @@
+"""The radio medium and the MAC of every node beside it."""

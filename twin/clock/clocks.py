@@ -1,0 +1,88 @@
+"""The two clocks of a run behind one interface."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+from twin.clock.virtual import VirtualLoop, run_virtual
+
+T = TypeVar("T")
+
+
+class ClockKind(enum.StrEnum):
+    VIRTUAL = "virtual"
+    REAL = "real"
+
+
+class RunClock(Protocol):
+    """The time of one run. `loop` is where everything waits."""
+
+    kind: ClockKind
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    def now(self) -> float:
+        """Seconds since the run began."""
+        ...
+
+    def utc_s(self) -> float:
+        """True time of the simulated world, as seconds since 1970-01-01 UTC, leap seconds not counted."""
+        ...
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run `main` to its end on this clock."""
+        ...
+
+
+class VirtualClock:
+    """Time jumps to the next timer; the world begins at `start_utc`."""
+
+    kind = ClockKind.VIRTUAL
+
+    def __init__(self, start_utc: datetime) -> None:
+        self._loop = VirtualLoop()
+        self._start_s = start_utc.astimezone(UTC).timestamp()
+
+    @property
+    def loop(self) -> VirtualLoop:
+        return self._loop
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def utc_s(self) -> float:
+        return self._start_s + self._loop.time()
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        return run_virtual(main, self._loop)
+
+
+class RealClock:
+    """The host's time. `now` counts from the construction, `utc_s` is the host's wall clock at that moment plus it."""
+
+    kind = ClockKind.REAL
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._zero_s = self._loop.time()
+        self._start_s = time.time()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def now(self) -> float:
+        return self._loop.time() - self._zero_s
+
+    def utc_s(self) -> float:
+        return self._start_s + self.now()
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            return runner.run(main)

@@ -1,0 +1,1 @@
+"""The command `twin`, a module a verb."""

@@ -1,0 +1,1 @@
+"""Requirement catalogue, cases, verdicts, report."""

@@ -1,0 +1,1 @@
+"""The mock head-end system."""

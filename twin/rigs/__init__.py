@@ -1,0 +1,1 @@
+"""How a part is run: in process, in a container, in QEMU."""

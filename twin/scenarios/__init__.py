@@ -1,0 +1,1 @@
+"""Scenarios as data, and the steps that they name."""
