@@ -1,0 +1,51 @@
+"""The concentrator's configuration: what provisioning gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class DlmsTimeouts:
+    """How long the client waits for a meter behind the mesh, in seconds, and how often it repeats a request."""
+
+    response_s: float = 10.0
+    attempts: int = 3
+    idle_release_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationPolicy:
+    """Back-off of registrations, in seconds, and how many run at the same time."""
+
+    credentials_timeout_s: float = 20.0
+    ack_timeout_s: float = 30.0
+    retry_first_s: float = 15.0
+    retry_max_s: float = 3600.0
+    parallel: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class DcuConfig:
+    """Identity and settings of one concentrator.
+
+    `dcu_id` names it in topics and logs. `eui64`, 8 bytes, is its radio's address; `system_title`, 8 bytes, its DLMS
+    client title; `link_key`, 16 bytes, the mesh's group key under `key_index` 1 to 7. `timers_profile` names a profile
+    of `protocols.mesh.timers`. `max_psdu_bytes` is 127 or 2,047.
+    """
+
+    dcu_id: str
+    eui64: bytes
+    system_title: bytes
+    link_key: bytes = field(repr=False)
+    key_index: int = 1
+    network_name: str = "openami"
+    pan_id: int = 0x0A41
+    channel: int = 0
+    max_psdu_bytes: int = 2047
+    timers_profile: str = "fan-small"
+    parallel_readings: int = 8
+    max_meters: int = 2000
+    outbox_limit_bytes: int = 4 * 1024 * 1024
+    dlms: DlmsTimeouts = DlmsTimeouts()
+    registration: RegistrationPolicy = RegistrationPolicy()
