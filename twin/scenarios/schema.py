@@ -1,0 +1,121 @@
+"""What a scenario file may say. Everything in it is checked before anything runs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import AwareDatetime, Field, FiniteFloat, model_validator
+
+from meters.datafile import FileModel
+
+Position = tuple[FiniteFloat, FiniteFloat]
+"""East and north of the scenario's origin, in metres."""
+
+Name = str
+
+
+class RadioSettings(FileModel):
+    """The radio plan that every node of the scenario uses."""
+
+    region: Literal["NA-1", "EU-1", "IN-1"] = "EU-1"
+    data_rate_kbps: Literal[50, 100, 150, 200, 300] = 50
+    max_psdu_bytes: Literal[127, 2047] = 2047
+    shadowing_db: FiniteFloat = Field(default=0.0, ge=0, le=20)
+    """Standard deviation of the seeded loss that each link carries on top; it only ever shortens a link."""
+
+
+class DcuSettings(FileModel):
+    id: str = Field(pattern=r"^[A-Za-z0-9-]{3,32}$")
+    position: Position
+
+
+class HouseholdSettings(FileModel):
+    """The home behind a meter. What is left out is drawn from the run's seed."""
+
+    people: int | None = Field(default=None, ge=1, le=8)
+    daily_kwh: FiniteFloat | None = Field(default=None, gt=0, le=100)
+
+
+class MeterSettings(FileModel):
+    name: Name = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,15}$")
+    serial: str = Field(pattern=r"^[A-Z0-9]{6,16}$")
+    model: str = "ihm5000-1p"
+    position: Position
+    household: HouseholdSettings = HouseholdSettings()
+    crystal_ppm: FiniteFloat | None = Field(default=None, ge=-200, le=200)
+    known_to_hes: bool = True
+    """False leaves the meter out of the head-end's shipment file: it must be refused."""
+    wrong_key: bool = False
+    """True gives the head-end another key than the meter has: the association must fail."""
+
+
+class Vegetation(FileModel):
+    """A wood: every link that crosses the polygon loses `loss_db`."""
+
+    polygon: list[Position] = Field(min_length=3)
+    loss_db: FiniteFloat = Field(gt=0, le=100)
+
+
+class Terrain(FileModel):
+    """A ridge or a wall: every link that crosses the line loses `loss_db`."""
+
+    line: list[Position] = Field(min_length=2)
+    loss_db: FiniteFloat = Field(gt=0, le=100)
+
+
+class Parameter(FileModel):
+    """A value that `--set NAME=VALUE` may change; steps read it."""
+
+    default: float | int | str | bool
+    help: str
+    minimum: FiniteFloat | None = None
+    maximum: FiniteFloat | None = None
+
+
+class ScriptRow(FileModel):
+    """One step of the script: which, with what, and how long it may take."""
+
+    step: str
+    title: str | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict, alias="with")
+    needs: list[str] = []
+    """Steps that must have passed before; otherwise this one is skipped, and says why."""
+    attempts: int = Field(default=1, ge=1, le=10)
+    timeout_s: FiniteFloat | None = Field(default=None, gt=0)
+
+
+class Scenario(FileModel):
+    """A whole scenario file."""
+
+    scenario: str = Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")
+    title: str
+    about: str = ""
+    start: AwareDatetime = datetime(2026, 3, 2, 17, 0, tzinfo=UTC)
+    timers: Literal["bench", "fan-small", "fan-large"] = "bench"
+    radio: RadioSettings = RadioSettings()
+    dcu: DcuSettings
+    meters: list[MeterSettings] = Field(min_length=1)
+    vegetation: list[Vegetation] = []
+    terrain: list[Terrain] = []
+    parameters: dict[str, Parameter] = {}
+    script: list[ScriptRow] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique_rows(self) -> Self:
+        titles = [row.title or row.step for row in self.script]
+        for index, title in enumerate(titles):
+            if title in titles[:index]:
+                raise ValueError(f"two steps of the script are called {title!r}; give one another title")
+        return self
+
+
+class LoadedScenario(FileModel):
+    """A scenario, the values of its parameters, and where it came from."""
+
+    scenario: Scenario
+    values: dict[str, float | int | str | bool]
+    source: str
+    overrides: tuple[str, ...] = ()
+    path: Path | None = None

@@ -1,0 +1,55 @@
+"""How a step is written: an async function with a typed rig, that measures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from protocols.errors import TwinError
+from twin.conformance.catalogue import requirement as catalogue_row
+
+StepFunction = Callable[..., Awaitable[None]]
+
+
+class SkipStep(TwinError):
+    """Raised by a step that cannot say anything on this rig; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step as a script names it. `arguments` are the keywords that a script may give it under `with`."""
+
+    name: str
+    title: str
+    requirements: tuple[str, ...]
+    timeout_s: float
+    run: StepFunction
+    arguments: tuple[str, ...]
+    required: tuple[str, ...]
+
+
+STEPS: dict[str, Step] = {}
+
+
+def step(
+    title: str, *, timeout_s: float, requirement: str | tuple[str, ...] = ()
+) -> Callable[[StepFunction], StepFunction]:
+    """Register an async function `(rig, record, **arguments)` as a step named like the function.
+
+    `timeout_s` is simulated time on the virtual clock. Raises BadInputError at import for a requirement that the
+    catalogue does not have.
+    """
+    identifiers = (requirement,) if isinstance(requirement, str) else requirement
+    for identifier in identifiers:
+        catalogue_row(identifier)
+
+    def register(function: StepFunction) -> StepFunction:
+        name = function.__name__.replace("_", "-")
+        keywords = list(inspect.signature(function).parameters.values())[2:]
+        required = tuple(keyword.name for keyword in keywords if keyword.default is inspect.Parameter.empty)
+        names = tuple(keyword.name for keyword in keywords)
+        STEPS[name] = Step(name, title, identifiers, timeout_s, function, names, required)
+        return function
+
+    return register
