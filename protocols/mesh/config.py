@@ -1,0 +1,77 @@
+"""What a mesh node is told before it starts."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from protocols.errors import LocalProtocolError
+
+EUI64_BYTES = 8
+PREFIX_BYTES = 8
+KEY_BYTES = 16
+
+
+class Role(enum.Enum):
+    ROUTER = "router"
+    """Joins a PAN, forwards for others. Every meter is one."""
+    ROOT = "root"
+    """The border router: it is the PAN coordinator and the root of the DODAG."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkKey:
+    """A group key and its index, 1 to 7 (IEEE 802.15.4-2015, 9.4.2.3, key-id mode 1)."""
+
+    index: int
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= 7:
+            raise LocalProtocolError(f"key index {self.index} is not in 1..7")
+        if len(self.key) != KEY_BYTES:
+            raise LocalProtocolError(f"a link key has {KEY_BYTES} bytes, not {len(self.key)}")
+
+
+@dataclass(frozen=True, slots=True)
+class MeshConfig:
+    """Identity and provisioning of one node.
+
+    `eui64` is in transmission order of text (most significant byte first), `prefix` the first 8 bytes of the mesh's
+    IPv6 addresses. `frame_counter` is the first that this node may send: the host stores it and leaps ahead at each
+    start. `start_count` is how often the device has started; the root derives its first versions from it, so that
+    those of a restarted root are newer. `pan_id` and `prefix` are the root's alone: routers learn them.
+    Raises LocalProtocolError for what does not fit together.
+    """
+
+    eui64: bytes
+    network_name: str
+    keys: tuple[LinkKey, ...]
+    active_key_index: int = 1
+    frame_counter: int = 0
+    start_count: int = 0
+    role: Role = Role.ROUTER
+    pan_id: int | None = None
+    prefix: bytes | None = None
+    max_psdu_bytes: int = 2047
+    sensitivity_dbm: float = -100.0
+    """RSS at which the radio begins to lose frames: links near it start with a worse ETX."""
+
+    def __post_init__(self) -> None:
+        if len(self.eui64) != EUI64_BYTES:
+            raise LocalProtocolError(f"an EUI-64 has {EUI64_BYTES} bytes, not {len(self.eui64)}")
+        if not 1 <= len(self.network_name.encode()) <= 32:
+            raise LocalProtocolError("a network name has 1 to 32 bytes")
+        if self.active_key_index not in {key.index for key in self.keys}:
+            raise LocalProtocolError(f"no link key with the active index {self.active_key_index}")
+        if self.role is Role.ROOT:
+            if self.pan_id is None or not 0 <= self.pan_id < 0xFFFF:
+                raise LocalProtocolError("a root needs a PAN identifier in 0..0xfffe")
+            if self.prefix is None or len(self.prefix) != PREFIX_BYTES:
+                raise LocalProtocolError(f"a root needs a prefix of {PREFIX_BYTES} bytes")
+        elif self.pan_id is not None or self.prefix is not None:
+            raise LocalProtocolError("PAN identifier and prefix are the root's to give")
+
+    @property
+    def active_key(self) -> LinkKey:
+        return next(key for key in self.keys if key.index == self.active_key_index)

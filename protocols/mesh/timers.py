@@ -1,0 +1,199 @@
+"""Timer profiles of the mesh, as data, and the deadlines of one node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from protocols.errors import BadInputError
+
+
+@dataclass(frozen=True, slots=True)
+class TrickleProfile:
+    """RFC 6206: interval bounds in seconds, redundancy constant `k` (0: never suppress)."""
+
+    imin_s: float
+    doublings: int
+    k: int
+
+    @property
+    def imax_s(self) -> float:
+        return self.imin_s * 2**self.doublings
+
+
+@dataclass(frozen=True, slots=True)
+class TimersProfile:
+    """All waiting of a mesh node, named in every report."""
+
+    name: str
+    discovery: TrickleProfile
+    """PAS and PCS of a node that looks for a PAN."""
+    advertisement: TrickleProfile
+    """PA and PC of a node that is in one."""
+    pan_selection_window_s: float
+    """From the first PA heard to the choice between the PANs."""
+    configuration_attempts: int
+    """PCS sent without a PC in answer before another PAN is looked for."""
+    pan_version_lifetime_s: float
+    pan_timeout_s: float
+    dio_interval_min: int
+    """As in the DODAG configuration option: exponent of 2 milliseconds."""
+    dio_doublings: int
+    dio_redundancy: int
+    dis_interval_s: float
+    """Between two DIS of a node without parent; doubled up to `dis_interval_max_s`."""
+    dis_interval_max_s: float
+    rpl_timeout_s: float
+    """Without a parent for so long, a node looks for a PAN again."""
+    dao_delay_s: float
+    """Longest random delay before a DAO."""
+    dao_ack_timeout_s: float
+    """Doubled with each retry."""
+    dao_retries: int
+    path_lifetime: int
+    """In lifetime units, below 255 (RFC 6550, 6.7.6)."""
+    lifetime_unit_s: int
+    etx_min_transmissions: int
+    etx_min_interval_s: float
+    suspect_timeout_s: float
+    """How long a suspect route may stay before the root gives the node up."""
+    route_refresh_interval_s: float
+    """Least time between two requests of the root for everybody's DAO."""
+    reassembly_timeout_s: float
+
+    @property
+    def dio(self) -> TrickleProfile:
+        return TrickleProfile(2**self.dio_interval_min / 1000, self.dio_doublings, self.dio_redundancy)
+
+    @property
+    def path_lifetime_s(self) -> float:
+        return float(self.path_lifetime * self.lifetime_unit_s)
+
+
+FAN_SMALL = TimersProfile(
+    name="fan-small",
+    discovery=TrickleProfile(15.0, 2, 1),
+    advertisement=TrickleProfile(15.0, 2, 1),
+    pan_selection_window_s=15.0,
+    configuration_attempts=5,
+    pan_version_lifetime_s=240.0,
+    pan_timeout_s=1800.0,
+    dio_interval_min=15,
+    dio_doublings=2,
+    dio_redundancy=0,
+    dis_interval_s=15.0,
+    dis_interval_max_s=60.0,
+    rpl_timeout_s=600.0,
+    dao_delay_s=5.0,
+    dao_ack_timeout_s=10.0,
+    dao_retries=4,
+    path_lifetime=120,
+    lifetime_unit_s=60,
+    etx_min_transmissions=4,
+    etx_min_interval_s=60.0,
+    suspect_timeout_s=300.0,
+    route_refresh_interval_s=60.0,
+    reassembly_timeout_s=60.0,
+)
+
+FAN_LARGE = TimersProfile(
+    name="fan-large",
+    discovery=TrickleProfile(60.0, 4, 1),
+    advertisement=TrickleProfile(60.0, 4, 1),
+    pan_selection_window_s=60.0,
+    configuration_attempts=5,
+    pan_version_lifetime_s=900.0,
+    pan_timeout_s=3600.0,
+    dio_interval_min=19,
+    dio_doublings=1,
+    dio_redundancy=10,
+    dis_interval_s=60.0,
+    dis_interval_max_s=240.0,
+    rpl_timeout_s=1800.0,
+    dao_delay_s=60.0,
+    dao_ack_timeout_s=60.0,
+    dao_retries=4,
+    path_lifetime=240,
+    lifetime_unit_s=60,
+    etx_min_transmissions=4,
+    etx_min_interval_s=60.0,
+    suspect_timeout_s=900.0,
+    route_refresh_interval_s=300.0,
+    reassembly_timeout_s=60.0,
+)
+
+# Joins take seconds, and a quiet hour costs a few frames a node: intervals start short and double far.
+BENCH = TimersProfile(
+    name="bench",
+    discovery=TrickleProfile(0.5, 7, 1),
+    advertisement=TrickleProfile(0.5, 14, 2),
+    pan_selection_window_s=1.0,
+    configuration_attempts=6,
+    pan_version_lifetime_s=14_400.0,
+    pan_timeout_s=43_200.0,
+    dio_interval_min=9,
+    dio_doublings=14,
+    dio_redundancy=6,
+    dis_interval_s=1.0,
+    dis_interval_max_s=16.0,
+    rpl_timeout_s=60.0,
+    dao_delay_s=0.5,
+    dao_ack_timeout_s=2.0,
+    dao_retries=3,
+    path_lifetime=240,
+    lifetime_unit_s=120,
+    etx_min_transmissions=4,
+    etx_min_interval_s=60.0,
+    suspect_timeout_s=60.0,
+    route_refresh_interval_s=10.0,
+    reassembly_timeout_s=10.0,
+)
+
+PROFILES = {profile.name: profile for profile in (FAN_SMALL, FAN_LARGE, BENCH)}
+
+
+def profile_named(name: str) -> TimersProfile:
+    """Raises BadInputError for a name that is not in PROFILES."""
+    try:
+        return PROFILES[name]
+    except KeyError:
+        known = ", ".join(PROFILES)
+        raise BadInputError(f"no timer profile {name!r}; there are: {known}", key="timers") from None
+
+
+K = TypeVar("K")
+
+
+class Deadlines(Generic[K]):
+    """Named deadlines of one node, few enough that the earliest is found by looking at all."""
+
+    __slots__ = ("_by_name",)
+
+    def __init__(self) -> None:
+        self._by_name: dict[K, float] = {}
+
+    def set(self, name: K, when: float) -> None:
+        self._by_name[name] = when
+
+    def clear(self, name: K) -> None:
+        self._by_name.pop(name, None)
+
+    def clear_all(self) -> None:
+        self._by_name.clear()
+
+    def get(self, name: K) -> float | None:
+        return self._by_name.get(name)
+
+    def next(self) -> float | None:
+        return min(self._by_name.values(), default=None)
+
+    def pop_due(self, now: float) -> K | None:
+        """The name of the earliest deadline that has passed, removed; None if none has."""
+        best: K | None = None
+        best_when = now
+        for name, when in self._by_name.items():
+            if when < best_when or (when <= best_when and best is None):
+                best, best_when = name, when
+        if best is not None:
+            del self._by_name[best]
+        return best
