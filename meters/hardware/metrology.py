@@ -1,0 +1,232 @@
+"""The metrology chip: integrates what flows through the meter, and measures what is there now.
+
+Energies are integers of nanojoules, made of whole milliwatts and whole microseconds: the sum does not depend on how
+often somebody looks at it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from meters.hardware.world import World
+
+NANOJOULES_PER_WH = 3_600 * 10**9
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseLoad:
+    """One phase's load: active and reactive power (positive is taken from the grid, and inductive), and voltage."""
+
+    p_w: float
+    q_var: float
+    u_v: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSegment:
+    """A load that stays the same until `until_s` (UTC of the simulated world; infinity: for good)."""
+
+    until_s: float
+    phases: tuple[PhaseLoad, ...]
+    frequency_hz: float = 50.0
+
+
+class LoadSource(Protocol):
+    """Where the load comes from: a household, a feeder, a test bench. Constant in pieces, known in advance."""
+
+    def segment_at(self, utc_s: float) -> LoadSegment:
+        """The load at this moment; `until_s` of the answer is later than `utc_s`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantLoad:
+    """A load that never changes."""
+
+    phases: tuple[PhaseLoad, ...]
+    frequency_hz: float = 50.0
+
+    def segment_at(self, utc_s: float) -> LoadSegment:
+        return LoadSegment(math.inf, self.phases, self.frequency_hz)
+
+
+@dataclass(frozen=True, slots=True)
+class Energies:
+    """Integrated energies in nanojoules (active: W·s, reactive: var·s), by quadrant of the summed phases.
+
+    Quadrants as in IEC 62053-23: I is +P +Q, II is -P +Q, III is -P -Q, IV is +P -Q.
+    """
+
+    active_import_nj: int = 0
+    active_export_nj: int = 0
+    reactive_q1_nj: int = 0
+    reactive_q2_nj: int = 0
+    reactive_q3_nj: int = 0
+    reactive_q4_nj: int = 0
+    apparent_import_nj: int = 0
+    apparent_export_nj: int = 0
+
+    @property
+    def reactive_import_nj(self) -> int:
+        """R+: quadrants I and II."""
+        return self.reactive_q1_nj + self.reactive_q2_nj
+
+    @property
+    def reactive_export_nj(self) -> int:
+        """R-: quadrants III and IV."""
+        return self.reactive_q3_nj + self.reactive_q4_nj
+
+    def __add__(self, other: Energies) -> Energies:
+        return Energies(
+            self.active_import_nj + other.active_import_nj,
+            self.active_export_nj + other.active_export_nj,
+            self.reactive_q1_nj + other.reactive_q1_nj,
+            self.reactive_q2_nj + other.reactive_q2_nj,
+            self.reactive_q3_nj + other.reactive_q3_nj,
+            self.reactive_q4_nj + other.reactive_q4_nj,
+            self.apparent_import_nj + other.apparent_import_nj,
+            self.apparent_export_nj + other.apparent_export_nj,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseReading:
+    """Instantaneous values of one phase. `current_a` is not negative; the sign of `p_w` tells the direction."""
+
+    voltage_v: float
+    current_a: float
+    active_power_w: float
+    reactive_power_var: float
+
+    @property
+    def apparent_power_va(self) -> float:
+        return self.voltage_v * self.current_a
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """What the chip measures now."""
+
+    phases: tuple[PhaseReading, ...]
+    frequency_hz: float
+
+    @property
+    def active_power_w(self) -> float:
+        return sum(phase.active_power_w for phase in self.phases)
+
+    @property
+    def reactive_power_var(self) -> float:
+        return sum(phase.reactive_power_var for phase in self.phases)
+
+    @property
+    def power_factor(self) -> float:
+        """Active over apparent power of the sums, 1 without a load."""
+        apparent_va = math.hypot(self.active_power_w, self.reactive_power_var)
+        return 1.0 if apparent_va == 0 else abs(self.active_power_w) / apparent_va
+
+
+class Metrology:
+    """`energies` and `instant` are the firmware's; the accumulators are volatile and start at 0 with the supply.
+
+    The rest is the bench's. Nothing flows while the supply is off (`supply`) or the disconnector open
+    (`set_contact`). Integration is lazy: a read costs one step for every segment since the last one.
+    """
+
+    def __init__(self, world: World, source: LoadSource, *, phase_count: int = 1) -> None:
+        self._world = world
+        self._source = source
+        self.phase_count = phase_count
+        self._supplied = False
+        self._contact_closed = True
+        self._reversed = False
+        self._integrated_us = self._now_us()
+        self._totals = [0] * 8
+        self._delivered = Energies()
+
+    # the firmware's face
+
+    def energies(self) -> Energies:
+        """Energies since the supply came."""
+        self._integrate()
+        return Energies(*self._totals)
+
+    def instant(self) -> Instant:
+        """Voltages, currents and powers of this moment; zeros without supply."""
+        segment = self._source.segment_at(self._world.utc_s())
+        closed = self._contact_closed and self._supplied
+        sign = -1.0 if self._reversed else 1.0
+        phases = []
+        for load in self._phases_of(segment):
+            p_w, q_var = (sign * load.p_w, sign * load.q_var) if closed else (0.0, 0.0)
+            current_a = math.hypot(p_w, q_var) / load.u_v if load.u_v > 0 else 0.0
+            phases.append(PhaseReading(load.u_v if self._supplied else 0.0, current_a, p_w, q_var))
+        return Instant(tuple(phases), segment.frequency_hz if self._supplied else 0.0)
+
+    # bench verbs
+
+    def supply(self, present: bool) -> None:
+        """The supply comes (the accumulators start at 0) or goes."""
+        self._integrate()
+        if present == self._supplied:
+            return
+        self._delivered = self._delivered + Energies(*self._totals)
+        self._totals = [0] * 8
+        self._supplied = present
+
+    def set_contact(self, closed: bool) -> None:
+        """The disconnector behind the meter closes or opens."""
+        self._integrate()
+        self._contact_closed = closed
+
+    def set_source(self, source: LoadSource) -> None:
+        """From now on this is the load."""
+        self._integrate()
+        self._source = source
+
+    def reverse_current(self, reversed_: bool = True) -> None:
+        """Swap the current terminals: the chip sees energy flow the other way."""
+        self._integrate()
+        self._reversed = reversed_
+
+    @property
+    def delivered(self) -> Energies:
+        """Everything that has flowed since the meter was made, whatever the firmware has kept of it."""
+        return self._delivered + self.energies()
+
+    # inside
+
+    def _now_us(self) -> int:
+        return round(self._world.utc_s() * _MICROSECONDS)
+
+    def _phases_of(self, segment: LoadSegment) -> tuple[PhaseLoad, ...]:
+        return segment.phases[: self.phase_count]
+
+    def _integrate(self) -> None:
+        now_us = self._now_us()
+        start_us = self._integrated_us
+        if self._supplied and self._contact_closed:
+            while start_us < now_us:
+                segment = self._source.segment_at(start_us / _MICROSECONDS)
+                if segment.until_s == math.inf:
+                    end_us = now_us
+                else:
+                    # At least one step, should rounding put the boundary on this very microsecond.
+                    end_us = min(now_us, max(round(segment.until_s * _MICROSECONDS), start_us + 1))
+                self._add(self._phases_of(segment), end_us - start_us)
+                start_us = end_us
+        self._integrated_us = max(now_us, self._integrated_us)
+
+    def _add(self, phases: tuple[PhaseLoad, ...], duration_us: int) -> None:
+        p_mw = sum(round(phase.p_w * 1000) for phase in phases)
+        q_mvar = sum(round(phase.q_var * 1000) for phase in phases)
+        if self._reversed:
+            p_mw, q_mvar = -p_mw, -q_mvar
+        s_mva = math.isqrt(p_mw * p_mw + q_mvar * q_mvar)
+        totals = self._totals
+        totals[0 if p_mw >= 0 else 1] += abs(p_mw) * duration_us
+        quadrant = (2 if p_mw >= 0 else 3) if q_mvar >= 0 else (5 if p_mw >= 0 else 4)
+        totals[quadrant] += abs(q_mvar) * duration_us
+        totals[6 if p_mw >= 0 else 7] += s_mva * duration_us
