@@ -30,7 +30,8 @@ class DcuConfig:
     """Identity and settings of one concentrator.
 
     `dcu_id` names it in topics and logs. `eui64`, 8 bytes, is its radio's address; `system_title`, 8 bytes, its DLMS
-    client title; `link_key`, 16 bytes, the mesh's group key under `key_index` 1 to 7. `timers_profile` names a profile
+    client title; `link_key`, 16 bytes, the mesh's group key under `key_index` 1 to 7; `prefix` the first 8 bytes of the
+    mesh's IPv6 addresses. `timers_profile` names a profile
     of `protocols.mesh.timers`. `max_psdu_bytes` is 127 or 2,047.
     """
 
@@ -41,7 +42,7 @@ class DcuConfig:
     key_index: int = 1
     network_name: str = "openami"
     pan_id: int = 0x0A41
-    channel: int = 0
+    prefix: bytes = bytes.fromhex("fd00000000000a41")
     max_psdu_bytes: int = 2047
     timers_profile: str = "fan-small"
     parallel_readings: int = 8

@@ -1,0 +1,144 @@
+"""The root of the mesh: routes to the meters, and a UDP socket for DLMS in each direction."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dcu.config import DcuConfig
+from dcu.counters import ReservedCounter
+from dcu.radio import WatchedLink
+from dcu.storage import Storage
+from protocols.mesh.config import LinkKey, MeshConfig, Role
+from protocols.mesh.events import (
+    Dropped,
+    JoinStateChanged,
+    MeshEvent,
+    NodeLost,
+    NodeReachable,
+    RouteSuspect,
+)
+from protocols.mesh.runner import MeshRunner
+from protocols.mesh.timers import profile_named
+from protocols.ports import ByteLink, Timers, Trace
+
+_LOG = logging.getLogger(__name__)
+
+DLMS_PORT = 4059
+"""The wrapper's UDP port (IEC 62056-4-7)."""
+FRAME_COUNTER_BLOCK = 65_536
+_FRAME_COUNTER_MARGIN = 4_096
+"""More frames than a radio sends between two of its reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reachability:
+    """A meter's place in the mesh: IPv6 address (16 bytes), radio hops, since when (s on the loop's clock)."""
+
+    address: bytes
+    hops: int
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouterListener:
+    """Where the border router reports: a meter is in the mesh (`restarted`: it lost its memory), or is not any more.
+
+    `datagram(address, payload)` is one from a meter's DLMS port.
+    """
+
+    reachable: Callable[[bytes, bool], None]
+    lost: Callable[[bytes, str], None]
+    datagram: Callable[[bytes, bytes], None]
+
+
+class BorderRouter:
+    """Mesh root over one radio. Frame counters go to storage ahead of their use."""
+
+    def __init__(
+        self,
+        config: DcuConfig,
+        listener: RouterListener,
+        *,
+        timers: Timers,
+        radio: ByteLink,
+        storage: Storage,
+        rng: random.Random,
+        trace: Trace,
+        start_count: int,
+    ) -> None:
+        self._timers = timers
+        self._listener = listener
+        self._trace = trace
+        self._table: dict[bytes, Reachability] = {}
+        self._frame_counter = ReservedCounter(storage, "frame-counter", block=FRAME_COUNTER_BLOCK, first=0)
+        first_counter = self._frame_counter.value
+        self._frame_counter.reserve(first_counter + _FRAME_COUNTER_MARGIN)
+        self.counters: Counter[str] = Counter()
+        self._link = WatchedLink(radio, self._note_frame_counter)
+        mesh = MeshConfig(
+            eui64=config.eui64,
+            network_name=config.network_name,
+            keys=(LinkKey(config.key_index, config.link_key),),
+            active_key_index=config.key_index,
+            frame_counter=first_counter,
+            start_count=start_count,
+            role=Role.ROOT,
+            pan_id=config.pan_id,
+            prefix=config.prefix,
+            max_psdu_bytes=config.max_psdu_bytes,
+        )
+        self._runner = MeshRunner(
+            mesh,
+            profile_named(config.timers_profile),
+            timers=timers,
+            link=self._link,
+            rng=rng,
+            on_event=self._event,
+            trace=trace,
+        )
+        self._runner.bind_udp(DLMS_PORT, self._datagram)
+
+    def start(self) -> None:
+        """Reset the radio and open the mesh."""
+        self._runner.start()
+
+    def stop(self) -> None:
+        self._runner.stop()
+        self._link.close()
+
+    def where(self, eui64: bytes) -> Reachability | None:
+        """A meter's place in the mesh, None while it has none."""
+        return self._table.get(eui64)
+
+    def send(self, address: bytes, payload: bytes) -> None:
+        """A datagram to a meter's DLMS port. Whether it arrives shows in the answer."""
+        self._runner.send_udp(DLMS_PORT, address, DLMS_PORT, payload)
+
+    def mesh_counters(self) -> Counter[str]:
+        """What the mesh dropped, by reason."""
+        return Counter(self._runner.node.counters)
+
+    def _datagram(self, source: bytes, _source_port: int, payload: bytes) -> None:
+        self._listener.datagram(source, payload)
+
+    def _note_frame_counter(self) -> None:
+        self._frame_counter.reserve(self._runner.node.frame_counter + _FRAME_COUNTER_MARGIN)
+
+    def _event(self, event: MeshEvent) -> None:
+        if isinstance(event, NodeReachable):
+            self._table[event.eui64] = Reachability(event.address, event.hops, self._timers.time())
+            self._listener.reachable(event.eui64, event.restarted)
+        elif isinstance(event, NodeLost):
+            self._table.pop(event.eui64, None)
+            self._listener.lost(event.eui64, event.why)
+        elif isinstance(event, RouteSuspect):
+            self.counters["route_suspect"] += 1
+            _LOG.warning("route to %s is suspect: a hop did not acknowledge", event.eui64.hex())
+        elif isinstance(event, Dropped):
+            self.counters[f"dropped_{event.reason}"] += 1
+        elif isinstance(event, JoinStateChanged):
+            _LOG.info("mesh: %s -> %s (%s)", event.previous.name, event.state.name, event.why)
