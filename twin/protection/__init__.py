@@ -1,0 +1,1 @@
+"""The protection bench: shots at the leakage detector and its relay, judged and reported."""
