@@ -1,0 +1,1 @@
+"""Cryptographic protection of xDLMS APDUs: suites, keys, counters, certificates."""

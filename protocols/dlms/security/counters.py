@@ -1,0 +1,111 @@
+"""Invocation counters that are never used twice, whatever the power does.
+
+Values are reserved ahead: the store always holds a number that is above everything used, so that a restart skips at
+most one reservation, and flash is written once a reservation and not once a frame.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from protocols.errors import LocalProtocolError
+
+COUNTER_MAX = 0xFFFFFFFF
+
+
+class CounterStore(Protocol):
+    """Non-volatile numbers by name. `save` returns only when the value survives a power cut; a cut inside it leaves
+    the old value or the new one."""
+
+    def load(self, name: str) -> int | None: ...
+
+    def save(self, name: str, value: int) -> None: ...
+
+
+class MemoryCounterStore:
+    """A store that forgets with the process: for clients without a disk, and tests."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+
+    def load(self, name: str) -> int | None:
+        return self.values.get(name)
+
+    def save(self, name: str, value: int) -> None:
+        self.values[name] = value
+
+
+class SendCounter:
+    """Counter of what this side protects under one key. `next` never gives the same number twice."""
+
+    __slots__ = ("_name", "_next", "_reserve", "_reserved", "_store")
+
+    def __init__(self, store: CounterStore, name: str, *, reserve: int = 256) -> None:
+        self._store = store
+        self._name = name
+        self._reserve = reserve
+        self._next = store.load(name) or 0
+        self._reserved = self._next
+
+    @property
+    def value(self) -> int:
+        """The next number to be given."""
+        return self._next
+
+    def next(self) -> int:
+        """Raises LocalProtocolError when the 32 bits are used up: the key must be changed."""
+        value = self._next
+        if value >= self._reserved:
+            if value > COUNTER_MAX:
+                raise LocalProtocolError(f"counter {self._name} is used up: change the key")
+            self._save(value)
+        self._next = value + 1
+        return value
+
+    def _save(self, value: int) -> None:
+        reserved = min(value + self._reserve, COUNTER_MAX + 1)
+        self._store.save(self._name, reserved)
+        self._reserved = reserved
+
+    def advance_to(self, value: int) -> None:
+        """Go on from `value` if that is ahead, as after reading the peer's counter."""
+        self._next = max(self._next, value)
+
+    def restart(self) -> None:
+        """Begin at 0 again, under a new key."""
+        self._store.save(self._name, 0)
+        self._next = self._reserved = 0
+
+
+class ReceiveCounter:
+    """The least number that a peer may still use under one key."""
+
+    __slots__ = ("_least", "_name", "_reserve", "_reserved", "_store")
+
+    def __init__(self, store: CounterStore, name: str, *, reserve: int = 64) -> None:
+        self._store = store
+        self._name = name
+        self._reserve = reserve
+        self._least = store.load(name) or 0
+        self._reserved = self._least
+
+    @property
+    def least(self) -> int:
+        """The least number that would be accepted: what objects 0.0.43.1.x show."""
+        return self._least
+
+    def is_fresh(self, value: int) -> bool:
+        return value >= self._least
+
+    def accept(self, value: int) -> None:
+        """`value` came in a frame whose tag was right. It and all below are refused from now on, restarts included."""
+        if value >= self._reserved:
+            reserved = min(value + self._reserve, COUNTER_MAX + 1)
+            self._store.save(self._name, reserved)
+            self._reserved = reserved
+        self._least = value + 1
+
+    def restart(self) -> None:
+        """Accept from 0 again, under a new key."""
+        self._store.save(self._name, 0)
+        self._least = self._reserved = 0
