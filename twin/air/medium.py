@@ -1,0 +1,539 @@
+"""The radio medium: who hears which frame.
+
+One event ends a transmission and settles all its receivers, so the work grows with receptions and not with timers.
+A receiver gets a frame if it had power, listened on the channel when the frame began, did not send meanwhile, and if
+a draw at the frame's signal over noise and interference says so. Because a receiver needs more signal than
+interference, of frames that overlap at most one survives, and the stronger does so even if it came second: capture.
+Nodes are gone through in the order in which they were attached, and all draws come from one seeded stream.
+
+A discovery burst is the same frame on every channel of the plan, one after the other. A receiver gets the one on the
+channel that it listened on when the burst began; the burst disturbs each channel only while it is there.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from protocols.errors import LocalProtocolError
+from protocols.mesh.mac import ALL_CHANNELS
+from protocols.ports import Timers
+from twin.air.interference import Interferer, Span, survival_probability
+from twin.air.obstacles import Position
+from twin.air.propagation import CAPTURE_RATIO_DB, DEFAULT_TX_POWER_DBM, Propagation, delivery_probability, milliwatts
+from twin.air.statistics import LinkStatistics, Loss, NodeStatistics
+
+_CERTAIN = 1.0 - 1e-12
+_HOPELESS_MARGIN = 0.05
+_LQI_FULL_MARGIN_DB = 40.0
+
+
+class RadioUser(Protocol):
+    """The MAC as the medium sees it."""
+
+    def listening_channel(self, now: float) -> int | None:
+        """The channel that the receiver is tuned to at `now`, which may lie up to one frame back; None if off."""
+        ...
+
+    def receive(self, psdu: bytes, rss_dbm: int, channel: int, lqi: int, start_s: float) -> None: ...
+
+    def transmit_done(self) -> None: ...
+
+
+class Link:
+    """One direction between two stations: what arrives, and what became of it."""
+
+    __slots__ = (
+        "_delivery",
+        "configured_loss",
+        "lqi",
+        "margin",
+        "power_dbm",
+        "power_mw",
+        "receiver",
+        "rss_dbm",
+        "statistics",
+    )
+
+    def __init__(self, receiver: Station, power_dbm: float, sensitivity_dbm: float, configured_loss: float) -> None:
+        self.receiver = receiver
+        self.power_dbm = power_dbm
+        self.power_mw = milliwatts(power_dbm)
+        self.margin = milliwatts(power_dbm - sensitivity_dbm)
+        self.rss_dbm = max(-128, round(power_dbm))
+        self.lqi = max(0, min(255, round(255.0 * (power_dbm - sensitivity_dbm) / _LQI_FULL_MARGIN_DB)))
+        self.configured_loss = configured_loss
+        self.statistics = LinkStatistics()
+        self._delivery: dict[int, float] = {}
+
+    def delivery(self, size_bytes: int) -> float:
+        """Probability that a PSDU of that size arrives on a quiet channel."""
+        probability = self._delivery.get(size_bytes)
+        if probability is None:
+            probability = self._delivery[size_bytes] = delivery_probability(self.margin, 8.0 * size_bytes)
+        return probability
+
+
+class Transmission:
+    """A frame on the air. `sender` is None for one that a test injected at a place."""
+
+    __slots__ = (
+        "aborted",
+        "airtime_s",
+        "channel",
+        "end_s",
+        "links",
+        "origin",
+        "overlaps",
+        "power_dbm",
+        "psdu",
+        "sender",
+        "start_s",
+    )
+
+    def __init__(
+        self,
+        sender: Station | None,
+        origin: Position,
+        power_dbm: float,
+        psdu: bytes,
+        channel: int,
+        start_s: float,
+        airtime_s: float,
+        end_s: float,
+        links: list[Link],
+    ) -> None:
+        self.sender = sender
+        self.origin = origin
+        self.power_dbm = power_dbm
+        self.psdu = psdu
+        self.channel = channel
+        self.start_s = start_s
+        self.airtime_s = airtime_s
+        self.end_s = end_s
+        self.links = links
+        self.overlaps: list[Transmission] = []
+        self.aborted = False
+
+    def span_on(self, channel: int) -> tuple[float, float]:
+        """From when to when it is on that channel, in seconds."""
+        if self.channel != ALL_CHANNELS:
+            return self.start_s, self.end_s
+        start_s = self.start_s + channel * self.airtime_s
+        return start_s, start_s + self.airtime_s
+
+
+class Station:
+    """A transceiver at a place: the `Phy` of one MAC."""
+
+    def __init__(
+        self, medium: Medium, index: int, name: str, identity: bytes, position: Position, tx_power_dbm: float
+    ) -> None:
+        self.medium = medium
+        self.index = index
+        self.name = name
+        self.identity = identity
+        self.position = position
+        self.tx_power_dbm = tx_power_dbm
+        self.user: RadioUser | None = None
+        self.alive_since_s: float | None = medium.timers.time()
+        self.sending: Transmission | None = None
+        self.sent_from_s = -math.inf
+        self.sent_until_s = -math.inf
+        self.sent_before_until_s = -math.inf
+        self.statistics = NodeStatistics()
+        self.links: list[Link] | None = None
+        """Who can hear this station, in order of attachment; None until it is needed."""
+
+    @property
+    def alive(self) -> bool:
+        return self.alive_since_s is not None
+
+    def is_clear(self, channel: int) -> bool:
+        """Whether the energy on the channel is below the receiver's sensitivity.
+
+        `ALL_CHANNELS`: whether a burst can begin, which is when the radio is not in the middle of a frame.
+        """
+        if channel == ALL_CHANNELS:
+            return not self.is_receiving()
+        return self.medium.energy_mw(self, channel) < self.medium.sensitivity_mw
+
+    def is_receiving(self) -> bool:
+        """Whether a frame is on the air now that this station listened for from its beginning and can hear."""
+        return self.medium.is_receiving(self)
+
+    def sent_during(self, start_s: float, end_s: float) -> bool:
+        """Whether the station's last two frames, which is as far as one frame looks back, fall into that time."""
+        if self.sent_until_s <= start_s:
+            return False
+        return self.sent_from_s < end_s or self.sent_before_until_s > start_s
+
+    def transmit(self, psdu: bytes, channel: int) -> float:
+        """Put a frame on the air now. Returns when it ends; `transmit_done` is called then.
+
+        Raises LocalProtocolError if the station has no power or still sends.
+        """
+        return self.medium.transmit(self, psdu, channel)
+
+
+class Medium:
+    """All stations of one run and what is on the air between them. Times are those of `timers`, in seconds."""
+
+    def __init__(
+        self,
+        timers: Timers,
+        rng: random.Random,
+        propagation: Propagation,
+        airtime_s: Callable[[int], float],
+        *,
+        channel_count: int = 1,
+        capture_ratio_db: float = CAPTURE_RATIO_DB,
+    ) -> None:
+        self.timers = timers
+        self.propagation = propagation
+        self.airtime_s = airtime_s
+        """Seconds that a PSDU of so many bytes, FCS included, is on the air."""
+        self.channel_count = channel_count
+        self.sensitivity_mw = milliwatts(propagation.sensitivity_dbm)
+        self.stations: list[Station] = []
+        self.on_air: list[Callable[[Transmission], None]] = []
+        """Called with each transmission when it begins."""
+        self.before_air: Callable[[Station, bytes, int], list[tuple[bytes, float]]] | None = None
+        """Called with (station, psdu, channel) of every frame: gives the (psdu, delay in s) that go on the air."""
+        self.transmissions = 0
+        self.receptions = 0
+        self._rng = rng
+        self._capture_ratio = milliwatts(capture_ratio_db)
+        self._active: dict[int, list[Transmission]] = {}
+        self._interferers: list[Interferer] = []
+        self._extra_loss_db: dict[tuple[Station, Station], float] = {}
+        self._configured_loss: dict[tuple[Station, Station], float] = {}
+        self._pair_power_mw: dict[tuple[Station, Station], float] = {}
+        self._retired: dict[tuple[Station, Station], LinkStatistics] = {}
+
+    # stations and links
+
+    def attach(
+        self, name: str, identity: bytes, position: Position, tx_power_dbm: float = DEFAULT_TX_POWER_DBM
+    ) -> Station:
+        """Add a transceiver. Set its `user` before anything is sent."""
+        station = Station(self, len(self.stations), name, identity, position, tx_power_dbm)
+        self.stations.append(station)
+        for other in self.stations:
+            if other.links is not None:
+                self._append_link(other, station, other.links)
+        return station
+
+    def links_of(self, sender: Station) -> list[Link]:
+        """Who can hear `sender`, in order of attachment."""
+        if sender.links is None:
+            sender.links = []
+            for receiver in self.stations:
+                self._append_link(sender, receiver, sender.links)
+        return sender.links
+
+    def _append_link(self, sender: Station, receiver: Station, links: list[Link]) -> None:
+        if receiver is sender or sender.position.distance_m(receiver.position) > self.propagation.range_m:
+            return
+        link = Link(
+            receiver,
+            self._pair_dbm(sender, receiver),
+            self.propagation.sensitivity_dbm,
+            self._configured_loss.get((sender, receiver), 0.0),
+        )
+        if link.margin < _HOPELESS_MARGIN:
+            return
+        kept = self._retired.pop((sender, receiver), None)
+        if kept is not None:
+            link.statistics = kept
+        links.append(link)
+
+    def _pair_dbm(self, sender: Station, receiver: Station) -> float:
+        received_dbm = self.propagation.received_dbm(
+            sender.tx_power_dbm, sender.position, receiver.position, (sender.identity, receiver.identity)
+        )
+        return received_dbm - self._extra_loss_db.get((sender, receiver), 0.0)
+
+    def changed(self) -> None:
+        """Positions, obstacles or powers changed: links are worked out anew, their counters stay."""
+        for sender in self.stations:
+            for link in sender.links or ():
+                self._retired[sender, link.receiver] = link.statistics
+            sender.links = None
+        self._pair_power_mw.clear()
+
+    def set_configured_loss(self, sender: Station, receiver: Station, probability: float) -> None:
+        """Lose that share of the frames from `sender` that `receiver` would have got."""
+        self._configured_loss[sender, receiver] = probability
+        for link in sender.links or ():
+            if link.receiver is receiver:
+                link.configured_loss = probability
+
+    def set_extra_loss_db(self, sender: Station, receiver: Station, loss_db: float) -> None:
+        """Attenuate one direction of one pair, on top of what space does."""
+        self._extra_loss_db[sender, receiver] = loss_db
+        self.changed()
+
+    # power
+
+    def power_off(self, station: Station) -> None:
+        """What the station was sending breaks off; it hears nothing until `power_on`."""
+        station.alive_since_s = None
+        if station.sending is not None:
+            station.sending.aborted = True
+            station.sending = None
+
+    def power_on(self, station: Station) -> None:
+        if station.alive_since_s is None:
+            station.alive_since_s = self.timers.time()
+
+    # energy
+
+    def add_interferer(self, interferer: Interferer) -> None:
+        """Noise at a place, from now on counted against every frame and every clear-channel assessment."""
+        now = self.timers.time()
+        self._interferers = [kept for kept in self._interferers if kept.end_s > now - 10.0]
+        self._interferers.append(interferer)
+
+    def energy_mw(self, station: Station, channel: int) -> float:
+        """Power of everything on the channel now, as the station receives it."""
+        now = self.timers.time()
+        energy = 0.0
+        for transmission in self._active.get(channel, ()):
+            if transmission.end_s > now and not transmission.aborted and transmission.sender is not station:
+                energy += self._power_mw(transmission, station)
+        for burst in self._active.get(ALL_CHANNELS, ()):
+            start_s, end_s = burst.span_on(channel)
+            if start_s <= now < end_s and not burst.aborted and burst.sender is not station:
+                energy += self._power_mw(burst, station)
+        for interferer in self._interferers:
+            if interferer.is_on(channel, now):
+                energy += interferer.power_mw_at(station.position, self.propagation)
+        return energy
+
+    def is_receiving(self, station: Station) -> bool:
+        """See `Station.is_receiving`."""
+        now = self.timers.time()
+        user = station.user
+        if station.alive_since_s is None or user is None or station.sending is not None:
+            return False
+        channel = user.listening_channel(now)
+        if channel is None:
+            return False
+        for transmission in self._active.get(channel, ()):
+            if (
+                transmission.start_s < now < transmission.end_s
+                and not transmission.aborted
+                and transmission.sender is not station
+                and transmission.start_s >= max(station.sent_until_s, station.alive_since_s)
+                and self._power_mw(transmission, station) >= self.sensitivity_mw
+                and user.listening_channel(transmission.start_s) == channel
+            ):
+                return True
+        return False
+
+    def _power_mw(self, transmission: Transmission, receiver: Station) -> float:
+        """Power of a transmission at a station, hearing limit applied."""
+        sender = transmission.sender
+        if sender is None:
+            if transmission.origin.distance_m(receiver.position) > self.propagation.range_m:
+                return 0.0
+            return milliwatts(
+                self.propagation.received_dbm(transmission.power_dbm, transmission.origin, receiver.position, None)
+            )
+        power = self._pair_power_mw.get((sender, receiver))
+        if power is None:
+            near = sender.position.distance_m(receiver.position) <= self.propagation.range_m
+            power = milliwatts(self._pair_dbm(sender, receiver)) if near else 0.0
+            self._pair_power_mw[sender, receiver] = power
+        return power
+
+    # sending
+
+    def transmit(self, station: Station, psdu: bytes, channel: int) -> float:
+        """See `Station.transmit`."""
+        if station.alive_since_s is None:
+            raise LocalProtocolError(f"radio {station.name} was asked to send without power")
+        now = self.timers.time()
+        if station.sent_until_s > now:
+            raise LocalProtocolError(f"radio {station.name} was asked to send while it sends")
+        if self.before_air is None:
+            return self._begin(station, psdu, channel, now, occupies=True)
+        end_s: float | None = None
+        for emitted, delay_s in self.before_air(station, psdu, channel):
+            if delay_s > 0.0:
+                self.timers.call_at(now + delay_s, self.emit_from, station, emitted, channel)
+            elif end_s is None:
+                end_s = self._begin(station, emitted, channel, now, occupies=True)
+            else:
+                self.timers.call_at(end_s, self.emit_from, station, emitted, channel)
+        if end_s is None:
+            end_s = now + self._on_air_s(len(psdu), channel)
+            self._occupy(station, now, end_s)
+            self.timers.call_at(end_s, self._done_without_air, station, station.alive_since_s)
+        return end_s
+
+    def emit_from(self, station: Station, psdu: bytes, channel: int) -> float:
+        """Put a frame on the air as if from the station's aerial, without its MAC knowing. Returns when it ends."""
+        return self._begin(station, psdu, channel, self.timers.time(), occupies=False)
+
+    def emit_at(self, origin: Position, psdu: bytes, channel: int, power_dbm: float = DEFAULT_TX_POWER_DBM) -> float:
+        """Put a frame on the air from a place where no station is. Returns when it ends."""
+        links: list[Link] = []
+        for receiver in self.stations:
+            if origin.distance_m(receiver.position) > self.propagation.range_m:
+                continue
+            received_dbm = self.propagation.received_dbm(power_dbm, origin, receiver.position, None)
+            link = Link(receiver, received_dbm, self.propagation.sensitivity_dbm, 0.0)
+            if link.margin >= _HOPELESS_MARGIN:
+                links.append(link)
+        now = self.timers.time()
+        airtime_s = self.airtime_s(len(psdu))
+        end_s = now + self._on_air_s(len(psdu), channel)
+        self._launch(Transmission(None, origin, power_dbm, psdu, channel, now, airtime_s, end_s, links), None)
+        return end_s
+
+    def _on_air_s(self, size_bytes: int, channel: int) -> float:
+        airtime_s = self.airtime_s(size_bytes)
+        return airtime_s * self.channel_count if channel == ALL_CHANNELS else airtime_s
+
+    @staticmethod
+    def _occupy(station: Station, start_s: float, end_s: float) -> None:
+        station.sent_before_until_s = station.sent_until_s
+        station.sent_from_s = start_s
+        station.sent_until_s = end_s
+
+    def _begin(self, station: Station, psdu: bytes, channel: int, now: float, *, occupies: bool) -> float:
+        airtime_s = self.airtime_s(len(psdu))
+        end_s = now + (airtime_s * self.channel_count if channel == ALL_CHANNELS else airtime_s)
+        links = station.links
+        if links is None:
+            links = self.links_of(station)
+        transmission = Transmission(
+            station, station.position, station.tx_power_dbm, psdu, channel, now, airtime_s, end_s, links
+        )
+        if occupies:
+            self._occupy(station, now, end_s)
+            station.sending = transmission
+            station.statistics.count_sent(len(psdu), now, end_s - now)
+        self._launch(transmission, station if occupies else None)
+        return end_s
+
+    def _launch(self, transmission: Transmission, owner: Station | None) -> None:
+        channel = transmission.channel
+        self._note_overlaps(transmission, self._active.get(channel, ()))
+        if channel == ALL_CHANNELS:
+            for other_channel, others in self._active.items():
+                if other_channel != ALL_CHANNELS:
+                    self._note_overlaps(transmission, others)
+        else:
+            self._note_overlaps(transmission, self._active.get(ALL_CHANNELS, ()))
+        self._active.setdefault(channel, []).append(transmission)
+        self.transmissions += 1
+        for observer in self.on_air:
+            observer(transmission)
+        self.timers.call_at(transmission.end_s, self._settle, transmission, owner)
+
+    @staticmethod
+    def _note_overlaps(transmission: Transmission, others: Iterable[Transmission]) -> None:
+        for other in others:
+            if other.end_s > transmission.start_s and not other.aborted:
+                other.overlaps.append(transmission)
+                transmission.overlaps.append(other)
+
+    def _done_without_air(self, station: Station, alive_since_s: float) -> None:
+        if station.alive_since_s == alive_since_s and station.user is not None:
+            station.user.transmit_done()
+
+    # receiving
+
+    def _settle(self, transmission: Transmission, owner: Station | None) -> None:
+        """A transmission ends: tell its sender, then every receiver that got it."""
+        self._active[transmission.channel].remove(transmission)
+        if owner is not None and owner.sending is transmission:
+            owner.sending = None
+            if owner.user is not None:
+                owner.user.transmit_done()
+        if transmission.channel == ALL_CHANNELS:
+            self._settle_burst(transmission)
+            return
+        start_s, end_s, channel = transmission.start_s, transmission.end_s, transmission.channel
+        for link in transmission.links:
+            receiver = link.receiver
+            alive_since_s, user = receiver.alive_since_s, receiver.user
+            if alive_since_s is None or alive_since_s > start_s or user is None or transmission.aborted:
+                receiver.statistics.count_lost(Loss.OFF)
+            elif receiver.sent_until_s > start_s and receiver.sent_during(start_s, end_s):
+                self._lose(link, Loss.HALF_DUPLEX)
+            elif user.listening_channel(start_s) != channel:
+                receiver.statistics.count_lost(Loss.NOT_LISTENING)
+            else:
+                self._deliver(transmission, link, user, channel, start_s, end_s)
+
+    def _settle_burst(self, burst: Transmission) -> None:
+        """Each receiver is settled on the channel that it listened on when the burst began."""
+        for link in burst.links:
+            receiver = link.receiver
+            alive_since_s, user = receiver.alive_since_s, receiver.user
+            if alive_since_s is None or alive_since_s > burst.start_s or user is None or burst.aborted:
+                receiver.statistics.count_lost(Loss.OFF)
+                continue
+            channel = user.listening_channel(burst.start_s)
+            if channel is None:
+                receiver.statistics.count_lost(Loss.NOT_LISTENING)
+                continue
+            start_s, end_s = burst.span_on(channel)
+            if receiver.sent_during(start_s, end_s):
+                self._lose(link, Loss.HALF_DUPLEX)
+            else:
+                self._deliver(burst, link, user, channel, start_s, end_s)
+
+    def _deliver(
+        self, transmission: Transmission, link: Link, user: RadioUser, channel: int, start_s: float, end_s: float
+    ) -> None:
+        """Draw whether the frame, on that channel in that time, survives; hand it over if it does."""
+        psdu = transmission.psdu
+        probability, reason = link.delivery(len(psdu)), Loss.NOISE
+        if transmission.overlaps or self._interferers:
+            probability, reason = self._disturbed_delivery(transmission, link, channel, start_s, end_s)
+        if probability < _CERTAIN and self._rng.random() >= probability:
+            self._lose(link, reason)
+            return
+        if link.configured_loss > 0.0 and self._rng.random() < link.configured_loss:
+            self._lose(link, Loss.CONFIGURED)
+            return
+        link.statistics.received += 1
+        link.receiver.statistics.received += 1
+        self.receptions += 1
+        user.receive(psdu, link.rss_dbm, channel, link.lqi, transmission.start_s)
+
+    def _lose(self, link: Link, reason: Loss) -> None:
+        link.statistics.count_lost(reason)
+        link.receiver.statistics.count_lost(reason)
+
+    def _disturbed_delivery(
+        self, transmission: Transmission, link: Link, channel: int, start_s: float, end_s: float
+    ) -> tuple[float, Loss]:
+        """Delivery probability with everything that was on the channel meanwhile, and what to blame for a loss."""
+        receiver, size_bytes = link.receiver, len(transmission.psdu)
+        spans: list[Span] = []
+        for other in transmission.overlaps:
+            other_start_s, other_end_s = other.span_on(channel)
+            if other_start_s < end_s and other_end_s > start_s and other.sender is not receiver:
+                power_mw = self._power_mw(other, receiver)
+                if power_mw > 0.0:
+                    spans.append(Span(other_start_s, other_end_s, power_mw))
+        reason = Loss.COLLISION if spans else Loss.JAMMED
+        for interferer in self._interferers:
+            if interferer.overlaps(channel, start_s, end_s):
+                power_mw = interferer.power_mw_at(receiver.position, self.propagation)
+                spans.append(Span(interferer.start_s, interferer.end_s, power_mw))
+        quiet = link.delivery(size_bytes)
+        if not spans:
+            return quiet, Loss.NOISE
+        probability = survival_probability(
+            link.power_mw, self.sensitivity_mw, self._capture_ratio, 8.0 * size_bytes, start_s, end_s, spans
+        )
+        return probability, Loss.NOISE if probability >= 0.999 * quiet else reason
