@@ -381,6 +381,7 @@ class Refused:
 
 HostMessage: TypeAlias = Reset | Configure | SetKey | ClearKey | SetReplayFloor | Transmit
 RadioMessage: TypeAlias = Ready | TransmitDone | Received | Refused
+RcpMessage: TypeAlias = HostMessage | RadioMessage
 
 _HOST: dict[int, Callable[[bytes], HostMessage]] = {
     Reset.TYPE: Reset.decode,
