@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dcu.config import DcuConfig
-from dcu.counters import ReservedCounter
+from dcu.counters import FrameCounterReserve
 from dcu.radio import WatchedLink
 from dcu.storage import Storage
 from protocols.mesh.config import LinkKey, MeshConfig, Role
@@ -74,9 +74,9 @@ class BorderRouter:
         self._listener = listener
         self._trace = trace
         self._table: dict[bytes, Reachability] = {}
-        self._frame_counter = ReservedCounter(storage, "frame-counter", block=FRAME_COUNTER_BLOCK, first=0)
-        first_counter = self._frame_counter.value
-        self._frame_counter.reserve(first_counter + _FRAME_COUNTER_MARGIN)
+        self._frame_counters = FrameCounterReserve(
+            storage, "frame", block=FRAME_COUNTER_BLOCK, margin=_FRAME_COUNTER_MARGIN
+        )
         self.counters: Counter[str] = Counter()
         self._link = WatchedLink(radio, self._note_frame_counter)
         mesh = MeshConfig(
@@ -84,7 +84,7 @@ class BorderRouter:
             network_name=config.network_name,
             keys=(LinkKey(config.key_index, config.link_key),),
             active_key_index=config.key_index,
-            frame_counter=first_counter,
+            frame_counter=self._frame_counters.first,
             start_count=start_count,
             role=Role.ROOT,
             pan_id=config.pan_id,
@@ -126,7 +126,7 @@ class BorderRouter:
         self._listener.datagram(source, payload)
 
     def _note_frame_counter(self) -> None:
-        self._frame_counter.reserve(self._runner.node.frame_counter + _FRAME_COUNTER_MARGIN)
+        self._frame_counters.note(self._runner.node.frame_counter)
 
     def _event(self, event: MeshEvent) -> None:
         if isinstance(event, NodeReachable):

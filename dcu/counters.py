@@ -9,46 +9,42 @@ from __future__ import annotations
 from dcu.storage import Storage
 from protocols.errors import LocalProtocolError
 
-_MAXIMUM = 0xFFFFFFFF
+_FRAME_COUNTER_MAX = 0xFFFFFFFF
 
 
-class ReservedCounter:
-    """A 32-bit counter under one record of a `Storage`.
+class StoredCounters:
+    """The numbers of `protocols.dlms.security.counters` (its `CounterStore`) as records of a `Storage`."""
 
-    Raises LocalProtocolError when the counter is used up: the key that it belongs to has to be changed first.
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def load(self, name: str) -> int | None:
+        stored = self._storage.read(f"counter.{name}")
+        return None if stored is None else int.from_bytes(stored, "big")
+
+    def save(self, name: str, value: int) -> None:
+        self._storage.write(f"counter.{name}", value.to_bytes(8, "big"))
+
+
+class FrameCounterReserve:
+    """Frame counters that a radio may use without asking: `first` at this start, then what `note` allows.
+
+    The radio counts by itself and reports late, so `margin` values beyond its last report are always reserved.
     """
 
-    def __init__(self, storage: Storage, name: str, *, block: int = 1024, first: int = 1) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, name: str, *, block: int, margin: int) -> None:
+        self._counters = StoredCounters(storage)
         self._name = name
         self._block = block
-        stored = storage.read(name)
-        self._next = first if stored is None else max(first, int.from_bytes(stored, "big"))
-        self._reserved_to = self._next
+        self._margin = margin
+        self.first = self._reserved = self._counters.load(name) or 0
+        self.note(self.first)
 
-    @property
-    def value(self) -> int:
-        """The next value that `take` gives."""
-        return self._next
-
-    def take(self) -> int:
-        """A value never given before."""
-        value = self._next
-        self.reserve(value + 1)
-        self._next = value + 1
-        return value
-
-    def advance_to(self, value: int) -> None:
-        """Let the next value be at least `value`."""
-        if value > self._next:
-            self.reserve(value)
-            self._next = value
-
-    def reserve(self, value: int) -> None:
-        """Make sure that a restart begins at or above `value`."""
-        if value > _MAXIMUM:
-            raise LocalProtocolError(f"counter {self._name} is used up")
-        if value > self._reserved_to:
-            reserved_to = min(value + self._block, _MAXIMUM)
-            self._storage.write(self._name, reserved_to.to_bytes(4, "big"))
-            self._reserved_to = reserved_to
+    def note(self, used: int) -> None:
+        """The radio has used `used`. Raises LocalProtocolError near the end: the link key has to be changed."""
+        needed = used + self._margin
+        if needed > _FRAME_COUNTER_MAX:
+            raise LocalProtocolError(f"{self._name} is used up: the link key must be changed")
+        if needed > self._reserved:
+            self._reserved = min(needed + self._block, _FRAME_COUNTER_MAX)
+            self._counters.save(self._name, self._reserved)
