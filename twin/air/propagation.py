@@ -46,7 +46,7 @@ def sensitivity_dbm(rate_bps: float, noise_figure_db: float = NOISE_FIGURE_DB) -
 
 
 def milliwatts(power_dbm: float) -> float:
-    return 10.0 ** (power_dbm / 10.0)
+    return math.pow(10.0, power_dbm / 10.0)
 
 
 def bit_error_rate(margin: float) -> float:
