@@ -9,9 +9,10 @@ import pytest
 from protocols.errors import LocalProtocolError
 from protocols.mesh.mac import ALL_CHANNELS
 from twin.air.interference import Interferer
-from twin.air.medium import Medium, Station, Transmission
+from twin.air.medium import Medium
 from twin.air.obstacles import Position
 from twin.air.propagation import LogDistance, Propagation, Shadowing, UnitDisc, sensitivity_dbm
+from twin.air.stations import Station, Transmission
 from twin.air.statistics import Loss
 from twin.clock.virtual import StalledError, VirtualLoop
 

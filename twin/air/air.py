@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, SupportsBytes
+from typing import BinaryIO, SupportsBytes, TypeVar
 
 from protocols.errors import BadInputError
-from protocols.mesh import phy
+from protocols.mesh.checksum import fcs_size
+from protocols.mesh.mac import ALL_CHANNELS
+from protocols.mesh.phy import CHANNEL_PLANS, FSK_MODES
 from protocols.ports import Timers, Trace
+from protocols.rcp.messages import MAX_PSDU_BYTES
+from twin.air.capture import CaptureWriter
 from twin.air.interference import Interferer
-from twin.air.medium import Link, Medium, Station, Transmission
+from twin.air.medium import Medium
 from twin.air.obstacles import Position, Terrain, Vegetation, outline_of
 from twin.air.pipeline import FramePipeline
 from twin.air.propagation import (
@@ -25,23 +29,36 @@ from twin.air.propagation import (
     sensitivity_dbm,
 )
 from twin.air.radio import MacFactory, Radio, default_mac
+from twin.air.stations import Link, Station, Transmission
 from twin.air.statistics import AirReport, LinkReport, NodeReport
 from twin.clock.seeds import Seeds
 
 _TYPICAL_PSDU_BITS = 127 * 8
+_FULL_LQI = 255
+_Row = TypeVar("_Row")
+
+
+def _row(table: Mapping[int, _Row], key: int, name: str) -> _Row:
+    try:
+        return table[key]
+    except KeyError:
+        known = ", ".join(str(known) for known in table)
+        raise BadInputError(f"{key} is not one of {known}", key=name) from None
 
 
 @dataclass(frozen=True, slots=True)
 class AirSettings:
-    """The physical layer that all radios of a run share. `plan` and `fsk_mode` index the tables of
-    `protocols.mesh.phy`, as in the RCP's `Configure`.
+    """The physical layer that all radios of a run share.
 
-    `serial_baud` is the line speed between a radio and its host; None for a line that takes no time.
-    `duty_cycle_limit` (0 to 1) is what the region allows a node in an hour, None where it does not say.
+    `plan` and `fsk_mode` are keys of the tables in `protocols.mesh.phy`; they and `max_psdu_bytes` (FCS included;
+    up to 127 the FCS has 2 bytes, else 4) are to agree with the RCP's `Configure`. `serial_baud` is the line speed
+    between a radio and its host; None for a line that takes no time. `duty_cycle_limit` (0 to 1) is what the region
+    allows a node in an hour, None where it does not say.
     """
 
-    plan: int = 0
-    fsk_mode: int = 0
+    plan: int = 1
+    fsk_mode: int = 1
+    max_psdu_bytes: int = MAX_PSDU_BYTES
     serial_baud: float | None = None
     shadowing_sigma_db: float = 1.5
     duty_cycle_limit: float | None = None
@@ -66,15 +83,15 @@ class Air:
         trace: Trace | None = None,
     ) -> None:
         self.settings = settings if settings is not None else AirSettings()
-        self._plan = phy.CHANNEL_PLANS[self.settings.plan]
-        self._mode = phy.FSK_MODES[self.settings.fsk_mode]
+        self.plan = _row(CHANNEL_PLANS, self.settings.plan, "plan")
+        self.mode = _row(FSK_MODES, self.settings.fsk_mode, "fsk_mode")
         self.propagation = propagation if propagation is not None else self._open_ground(seeds)
         self.medium = Medium(
             timers,
             seeds.stream("air/medium"),
             self.propagation,
-            self._mode.airtime_s,
-            channel_count=self._plan.channels,
+            self.mode.airtime_s,
+            channel_count=self.plan.channel_count,
         )
         self.radios: dict[str, Radio] = {}
         self._timers = timers
@@ -83,15 +100,15 @@ class Air:
         self._mac_factory = mac_factory
         self._trace = trace
         self._pipeline: FramePipeline | None = None
-        self._capture: Any = None
+        self._capture: CaptureWriter | None = None
+        self._capture_stream: BinaryIO | None = None
+        self._capture_observer: Station | None = None
         if pipeline is not None:
             self.set_pipeline(pipeline)
 
     def _open_ground(self, seeds: Seeds) -> LogDistance:
         shadowing = Shadowing(seeds.keys("air/shadowing").random_bytes(16), self.settings.shadowing_sigma_db)
-        return LogDistance(
-            sensitivity_dbm(self._mode.rate_bps), shadowing=shadowing, frequency_hz=self._plan.first_channel_hz
-        )
+        return LogDistance(sensitivity_dbm(self.mode.rate_bps), shadowing=shadowing, frequency_hz=self.plan.channel0_hz)
 
     # nodes
 
@@ -235,17 +252,43 @@ class Air:
         emissions = pipeline.process(psdu, channel=channel, sender=station.name, now=self._timers.time())
         return [(emission.psdu, emission.delay_s) for emission in emissions]
 
-    def capture_to(self, path: Path | str, *, utc_s: float = 0.0, observer: str | None = None) -> None:
+    def capture_to(self, path: Path | str, *, start_utc_s: float = 0.0, observer: str | None = None) -> None:
         """Write every frame that goes on the air to a pcap file, once, from now on until `close`.
 
-        Time stamps are `utc_s` (the UTC time at the loop's zero) plus the loop's time at the frame's start. The
-        signal strength is what the node `observer` would receive at its place, with no regard to collisions; 0 dBm
-        for its own frames and without an observer.
+        Frames are those that really went out, after the pipeline and with those injected. `start_utc_s` is the
+        world's time when the loop's clock shows 0. The signal strength is what the node `observer` receives at its
+        place, collisions aside; 0 dBm for its own frames, and for all without an observer. A discovery burst is
+        written once, under channel 0. Raises BadInputError if a capture runs already.
         """
-        raise NotImplementedError
+        if self._capture is not None:
+            raise BadInputError("the air is being captured already", key="capture")
+        self._capture_observer = None if observer is None else self._station(observer)
+        self._capture_stream = Path(path).open("wb")  # noqa: SIM115 (stays open until close)
+        self._capture = CaptureWriter(self._capture_stream, start_utc_s=start_utc_s)
+        self.medium.on_air.append(self._write_frame)
+
+    def _write_frame(self, transmission: Transmission) -> None:
+        if self._capture is None:
+            return
+        observer, rss_dbm = self._capture_observer, 0
+        if observer is not None and transmission.sender is not observer:
+            rss_dbm = self.medium.rss_dbm(transmission, observer)
+        self._capture.write(
+            transmission.start_s,
+            transmission.psdu,
+            rss_dbm=rss_dbm,
+            channel=0 if transmission.channel == ALL_CHANNELS else transmission.channel,
+            lqi=_FULL_LQI,
+            fcs_bytes=fcs_size(self.settings.max_psdu_bytes),
+        )
 
     def close(self) -> None:
-        """End the capture."""
+        """End the capture, if one runs."""
+        if self._capture is None or self._capture_stream is None:
+            return
+        self.medium.on_air.remove(self._write_frame)
+        self._capture_stream.close()
+        self._capture, self._capture_stream = None, None
 
     # what happened
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from protocols.mesh.mac import Mac, Phy
 from protocols.ports import Timers, Trace
-from twin.air.medium import RadioUser, Station
 from twin.air.obstacles import Position
+from twin.air.stations import RadioUser, Station
 
 _BITS_PER_BYTE_8N1 = 10.0
 
