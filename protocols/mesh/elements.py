@@ -1,4 +1,4 @@
-"""Information elements of IEEE 802.15.4-2015, 7.4: lists of header elements, lists of payload elements, terminations."""
+"""Information elements of IEEE 802.15.4-2015, 7.4: lists of header and payload elements, and their terminations."""
 
 from __future__ import annotations
 
