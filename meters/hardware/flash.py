@@ -288,23 +288,18 @@ class Flash:
         raise PowerLostError(f"power failed {where}")
 
     def _torn_program(self, data: bytes, progress: float) -> bytes:
-        """What was programmed of `data`: its first bytes wholly, one byte in part, the rest not at all."""
-        whole = int(len(data) * progress)
-        torn = bytearray(data[:whole])
-        if whole < len(data) and progress > 0:
-            torn.append(data[whole] | random.Random(f"program/{self.operations}").randrange(256))
-        return bytes(torn).ljust(len(data), b"\xff")
+        """What was programmed of `data`: `progress` of the bits that were to be cleared, all over the page."""
+        if progress >= 1:
+            return data
+        kept = self._bits(len(data), 1 - progress)
+        return bytes(value | keep for value, keep in zip(data, kept, strict=True))
+
+    def _bits(self, size_bytes: int, share: float) -> bytes:
+        """Bytes with about `share` of their bits set, the same for the same operation."""
+        rng = random.Random(f"torn/{self.operations}")
+        return bytes(sum((rng.random() < share) << bit for bit in range(8)) for _ in range(size_bytes))
 
     def _tear_erase(self, content: bytearray, progress: float) -> None:
         """Cells reach the erased state one by one: `progress` of the bits are set, all over the block."""
-        if progress >= 1:
-            content[:] = b"\xff" * len(content)
-        elif progress > 0:
-            rng = random.Random(f"erase/{self.operations}")
-            bits = len(content) * 8
-            noise = rng.getrandbits(bits)
-            if progress > 0.5:
-                noise |= rng.getrandbits(bits)
-            elif progress < 0.5:
-                noise &= rng.getrandbits(bits)
-            content[:] = (int.from_bytes(content, "big") | noise).to_bytes(len(content), "big")
+        done = b"\xff" * len(content) if progress >= 1 else self._bits(len(content), progress)
+        content[:] = bytes(value | erased for value, erased in zip(content, done, strict=True))
