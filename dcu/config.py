@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class DlmsTimeouts:
-    """How long the client waits for a meter behind the mesh, in seconds, and how often it repeats a request."""
+    """How long the client waits for a meter behind the mesh, in seconds, and how often it sends a request.
 
-    response_s: float = 10.0
+    Each repetition waits `growth` times as long as the one before.
+    """
+
+    response_s: float = 4.0
     attempts: int = 3
-    idle_release_s: float = 600.0
+    growth: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)

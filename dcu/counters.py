@@ -6,6 +6,8 @@ values are skipped, never used twice, and storage is written once per block inst
 
 from __future__ import annotations
 
+import re
+
 from dcu.storage import Storage
 from protocols.errors import LocalProtocolError
 
@@ -13,17 +15,24 @@ _FRAME_COUNTER_MAX = 0xFFFFFFFF
 
 
 class StoredCounters:
-    """The numbers of `protocols.dlms.security.counters` (its `CounterStore`) as records of a `Storage`."""
+    """The numbers of `protocols.dlms.security.counters` (its `CounterStore`) as records of a `Storage`.
 
-    def __init__(self, storage: Storage) -> None:
+    `owner` tells those of one meter from those of another.
+    """
+
+    def __init__(self, storage: Storage, owner: str = "own") -> None:
         self._storage = storage
+        self._prefix = f"counter.{owner}."
 
     def load(self, name: str) -> int | None:
-        stored = self._storage.read(f"counter.{name}")
+        stored = self._storage.read(self._record(name))
         return None if stored is None else int.from_bytes(stored, "big")
 
     def save(self, name: str, value: int) -> None:
-        self._storage.write(f"counter.{name}", value.to_bytes(8, "big"))
+        self._storage.write(self._record(name), value.to_bytes(8, "big"))
+
+    def _record(self, name: str) -> str:
+        return self._prefix + re.sub("[^a-z0-9._-]", "-", name.lower())
 
 
 class FrameCounterReserve:

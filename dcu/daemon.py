@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+from collections import Counter
 from collections.abc import Callable
 
+from dcu import __version__
+from dcu.border_router import BorderRouter, Reachability, RouterListener
 from dcu.config import DcuConfig
+from dcu.headend import Headend
+from dcu.jobs import ReadingJobs
+from dcu.outbox import Outbox
+from dcu.registration import Registrar
+from dcu.registry import Meter, Registry
+from dcu.sessions import Sessions
 from dcu.storage import Storage
-from dcu.uplink import Uplink
+from dcu.tasks import TaskGroup
+from dcu.uplink import Uplink, UplinkListener
+from dcu.vault import CredentialVault
+from protocols.headend.messages import (
+    Credentials,
+    DcuState,
+    EventKind,
+    Message,
+    ReadingRequest,
+    RegistrationAck,
+)
 from protocols.ports import ByteLink, KeySource, Trace
+
+_LOG = logging.getLogger(__name__)
+_START_COUNT = "start-count"
 
 
 class Dcu:
@@ -17,7 +40,7 @@ class Dcu:
 
     Everything that it knows of the outside comes in here: `radio` carries RCP frames, `storage` survives it, `utc_s`
     is its own wall clock in seconds since 1970. An instance runs once; a restart is a new instance over the same
-    storage.
+    storage. Raises StorageError when the storage cannot be written at the start: counters would be used twice.
     """
 
     def __init__(
@@ -33,20 +56,178 @@ class Dcu:
         utc_s: Callable[[], float],
         trace: Trace,
     ) -> None:
-        raise NotImplementedError
+        self.config = config
+        self._uplink = uplink
+        self._trace = trace
+        self._ended = asyncio.Event()
+        self._tasks = TaskGroup(loop, trace)
+        start_count = _count_start(storage)
+        self.registry = Registry(storage, trace, max_meters=config.max_meters)
+        self._outbox = Outbox(uplink, storage, limit_bytes=config.outbox_limit_bytes, trace=trace)
+        self._headend = Headend(
+            config.dcu_id,
+            uplink,
+            self._outbox,
+            start_count=start_count,
+            utc_s=utc_s,
+            trace=trace,
+            firmware_version=__version__,
+        )
+        self._router = BorderRouter(
+            config,
+            RouterListener(self._reachable, self._lost, self._datagram),
+            timers=loop,
+            radio=radio,
+            storage=storage,
+            rng=rng,
+            trace=trace,
+            start_count=start_count,
+        )
+        self._sessions = Sessions(
+            config,
+            where=self._router.where,
+            send=self._router.send,
+            storage=storage,
+            key_source=key_source,
+            trace=trace,
+        )
+        self._registrar = Registrar(
+            config.registration,
+            registry=self.registry,
+            sessions=self._sessions,
+            vault=CredentialVault(storage, config.link_key, key_source),
+            headend=self._headend,
+            rng=rng,
+            tasks=self._tasks,
+            on_changed=self._meter_changed,
+        )
+        self._jobs = ReadingJobs(
+            headend=self._headend,
+            registry=self.registry,
+            sessions=self._sessions,
+            tasks=self._tasks,
+            utc_s=utc_s,
+            parallel=config.parallel_readings,
+            on_refused=self._registrar.refused,
+            trace=trace,
+        )
+        self._headend.on(Credentials, self._credentials)
+        self._headend.on(RegistrationAck, self._acknowledged)
+        self._headend.on(ReadingRequest, self._requested)
+
+    # life
 
     def start(self) -> None:
         """Reset the radio, start the mesh and the uplink. Returns at once."""
-        raise NotImplementedError
+        _LOG.info("concentrator %s starts", self.config.dcu_id)
+        self._trace("dcu-started", dcu=self.config.dcu_id, version=__version__)
+        listener = UplinkListener(
+            connected=self._connected,
+            disconnected=self._disconnected,
+            message=self._headend.received,
+            confirmed=self._outbox.confirmed,
+        )
+        self._headend.subscribe()
+        self._uplink.start(listener, self._headend.will())
+        self._outbox.open()
+        self._headend.report(EventKind.DCU_STARTED, details={"version": __version__})
+        self._router.start()
 
     async def stop(self) -> None:
         """Orderly end: running requests are answered `error`, the status goes to offline, the session is closed."""
-        raise NotImplementedError
+        self._jobs.abort("the concentrator is being stopped")
+        if self._uplink.is_connected:
+            self._headend.announce(DcuState.OFFLINE)
+        self._outbox.close()
+        self._uplink.stop()
+        self._end()
+        await self._tasks.wait()
 
     def halt(self) -> None:
         """End at once, as when the power fails: nothing is sent or written any more."""
-        raise NotImplementedError
+        self._outbox.seal()
+        self._uplink.abort()
+        self._end()
 
     async def run(self) -> None:
         """`start`, then wait until `stop` or `halt` was called."""
-        raise NotImplementedError
+        self.start()
+        await self._ended.wait()
+
+    def _end(self) -> None:
+        self._router.stop()
+        self._tasks.cancel()
+        self._ended.set()
+        self._trace("dcu-stopped", dcu=self.config.dcu_id)
+
+    # what it knows, for whoever runs it
+
+    def where(self, eui64: bytes) -> Reachability | None:
+        """A meter's place in the mesh."""
+        return self._router.where(eui64)
+
+    def counters(self) -> dict[str, Counter[str]]:
+        """What was done, dropped and refused, by part."""
+        outbox = self._outbox.counters
+        return {
+            "mesh": self._router.mesh_counters(),
+            "router": Counter(self._router.counters),
+            "dlms": self._sessions.total(),
+            "registration": Counter(self._registrar.counters),
+            "readings": Counter(self._jobs.counters),
+            "headend": Counter(self._headend.counters),
+            "outbox": Counter(
+                taken=outbox.taken,
+                confirmed=outbox.confirmed,
+                dropped=outbox.dropped,
+                waiting=self._outbox.waiting_count,
+            ),
+        }
+
+    # between the parts
+
+    def _connected(self, session_present: bool) -> None:
+        _LOG.info("uplink is up, session %s", "resumed" if session_present else "new")
+        self._trace("dcu-uplink", state="up", session_present=session_present)
+        self._headend.announce(DcuState.ONLINE)
+        self._registrar.online(True)
+
+    def _disconnected(self, reason: str) -> None:
+        _LOG.warning("uplink is down: %s", reason)
+        self._trace("dcu-uplink", state="down", reason=reason)
+        self._registrar.online(False)
+
+    def _reachable(self, eui64: bytes, restarted: bool) -> None:
+        place = self._router.where(eui64)
+        if place is not None:
+            self._sessions.moved(eui64, place.address)
+        self._registrar.appeared(eui64, restarted)
+
+    def _lost(self, eui64: bytes, why: str) -> None:
+        self._registrar.vanished(eui64, why)
+
+    def _datagram(self, address: bytes, payload: bytes) -> None:
+        self._sessions.datagram(address, payload)
+
+    def _meter_changed(self, meter: Meter) -> None:
+        self._jobs.changed(meter)
+
+    def _credentials(self, message: Message) -> None:
+        if isinstance(message, Credentials):
+            self._registrar.credentials(message)
+
+    def _acknowledged(self, message: Message) -> None:
+        if isinstance(message, RegistrationAck):
+            self._registrar.acknowledged(message)
+
+    def _requested(self, message: Message) -> None:
+        if isinstance(message, ReadingRequest):
+            self._jobs.submit(message)
+
+
+def _count_start(storage: Storage) -> int:
+    """How often this storage has seen a start, this one included."""
+    stored = storage.read(_START_COUNT)
+    count = 1 if stored is None else int.from_bytes(stored, "big") + 1
+    storage.write(_START_COUNT, count.to_bytes(4, "big"))
+    return count

@@ -120,6 +120,7 @@ class Outbox:
         self._on_confirmed = on_confirmed
         self._state = _State()
         self._is_open = False
+        self._is_sealed = False
         self.counters = OutboxCounters()
         self._journal = Journal(storage, _RECORD)
         self._load()
@@ -142,6 +143,11 @@ class Outbox:
         self._is_open = False
         if self._state.done:
             self._write()
+
+    def seal(self) -> None:
+        """Touch neither uplink nor storage any more."""
+        self._is_open = False
+        self._is_sealed = True
 
     def put(self, message: OutgoingMessage) -> None:
         """Keep a message and send it. One that waits under the same identifier already is not put twice."""
@@ -217,6 +223,8 @@ class Outbox:
 
     def _write(self, *added: bytes) -> None:
         """Put what is new and what is done on storage; with a full storage carry on in memory and say so."""
+        if self._is_sealed:
+            return
         state = self._state
         done = [bytes((_DONE,)) + sequence.to_bytes(8, "big") for sequence in state.done]
         try:

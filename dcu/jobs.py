@@ -1,0 +1,163 @@
+"""Use case II: on-demand readings, each answered once, by its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from dcu.errors import MeterRefusedError, NoAnswerError
+from dcu.headend import Headend
+from dcu.readings import ReadingOutcome
+from dcu.registry import Meter, MeterState, Registry
+from dcu.sessions import Sessions
+from dcu.tasks import TaskGroup
+from protocols.headend.messages import ReadingRequest, ReadingResponse, ReadingStatus
+from protocols.ports import Trace
+
+_LOG = logging.getLogger(__name__)
+_REMEMBERED_REQUESTS = 4096
+_MAX_DEADLINE_S = 86_400.0
+_RETRY_S = 1.0
+
+
+class _Job:
+    """One request while it runs, and what its answer will say about the way there."""
+
+    def __init__(self, request: ReadingRequest) -> None:
+        self.request = request
+        self.attempts = 0
+        self.last_trouble = ""
+
+
+class ReadingJobs:
+    """Readings wait in order per meter, and run for at most `parallel` meters at a time.
+
+    A meter that is out of reach is waited for until the deadline, and tried again when its route has healed; after
+    the deadline nothing is sent any more. A request that is delivered twice is answered once.
+    """
+
+    def __init__(
+        self,
+        *,
+        headend: Headend,
+        registry: Registry,
+        sessions: Sessions,
+        tasks: TaskGroup,
+        utc_s: Callable[[], float],
+        parallel: int,
+        on_refused: Callable[[Meter, MeterRefusedError], None],
+        trace: Trace,
+        limit: int = 1000,
+    ) -> None:
+        """`limit` is how many requests may wait together; those beyond it are answered with an error."""
+        self._headend = headend
+        self._registry = registry
+        self._sessions = sessions
+        self._tasks = tasks
+        self._utc_s = utc_s
+        self._on_refused = on_refused
+        self._trace = trace
+        self._limit = limit
+        self._air = asyncio.Semaphore(parallel)
+        self._locks: dict[bytes, asyncio.Lock] = {}
+        self._changes: dict[bytes, asyncio.Event] = {}
+        self._active: dict[str, tuple[_Job, asyncio.Task[None]]] = {}
+        self._answered: dict[str, None] = {}
+        self.counters: Counter[str] = Counter()
+
+    def submit(self, request: ReadingRequest) -> None:
+        """Take a request, unless it was taken before."""
+        if request.id in self._active or request.id in self._answered:
+            self.counters["duplicates"] += 1
+            return
+        job = _Job(request)
+        if len(self._active) >= self._limit:
+            self._respond(job, ReadingStatus.ERROR, f"{self._limit} requests are waiting already")
+            return
+        self.counters["requests"] += 1
+        self._active[request.id] = (job, self._tasks.spawn(self._run(job), f"read {request.serial}"))
+
+    def changed(self, meter: Meter) -> None:
+        """The meter's state is another: whoever waits for it looks again."""
+        event = self._changes.pop(meter.eui64, None)
+        if event is not None:
+            event.set()
+
+    def abort(self, why: str) -> None:
+        """Answer every running request with an error."""
+        for job, task in list(self._active.values()):
+            task.cancel()
+            self._respond(job, ReadingStatus.ERROR, why)
+
+    # one job
+
+    async def _run(self, job: _Job) -> None:
+        remaining_s = job.request.deadline_utc_ms / 1000 - self._utc_s()
+        if remaining_s <= 0:
+            self._respond(job, ReadingStatus.TIMEOUT, "the deadline had passed before the request came")
+            return
+        try:
+            async with asyncio.timeout(min(remaining_s, _MAX_DEADLINE_S)):
+                await self._read(job)
+        except TimeoutError:
+            trouble = f"; last: {job.last_trouble}" if job.last_trouble else ""
+            self._respond(job, ReadingStatus.TIMEOUT, f"no reading by the deadline{trouble}")
+
+    async def _read(self, job: _Job) -> None:
+        """Try until there is an answer for the head-end. Ends by the deadline's cancellation at the latest."""
+        while True:
+            meter = self._registry.find_serial(job.request.serial)
+            if meter is None:
+                self._respond(job, ReadingStatus.UNKNOWN_METER, "no meter with this serial number has registered here")
+                return
+            if meter.state is MeterState.REFUSED:
+                self._respond(job, ReadingStatus.REFUSED, "the meter's registration was refused")
+                return
+            if meter.state is not MeterState.REGISTERED:
+                job.last_trouble = f"the meter is {meter.state.value}"
+                await self._changes.setdefault(meter.eui64, asyncio.Event()).wait()
+                continue
+            try:
+                outcome = await self._attempt(job, meter)
+            except NoAnswerError as error:
+                job.last_trouble = str(error)
+                await asyncio.sleep(_RETRY_S)
+            except MeterRefusedError as error:
+                self._respond(job, ReadingStatus.REFUSED, str(error))
+                self._on_refused(meter, error)
+                return
+            else:
+                self._respond(job, ReadingStatus.OK, "", outcome)
+                return
+
+    async def _attempt(self, job: _Job, meter: Meter) -> ReadingOutcome:
+        # The meter's own queue comes first: one that is out of reach holds none of the places on the air.
+        async with self._locks.setdefault(meter.eui64, asyncio.Lock()), self._air:
+            job.attempts += 1
+            return await self._sessions.find(meter.eui64).read(job.request.objects)
+
+    def _respond(self, job: _Job, status: ReadingStatus, detail: str, outcome: ReadingOutcome | None = None) -> None:
+        request = job.request
+        self._active.pop(request.id, None)
+        self._answered[request.id] = None
+        if len(self._answered) > _REMEMBERED_REQUESTS:
+            del self._answered[next(iter(self._answered))]
+        self.counters[f"answered_{status}"] += 1
+        if detail:
+            _LOG.warning("reading %s of meter %s: %s (%s)", request.id, request.serial, status, detail)
+        self._trace("dcu-reading", request=request.id, serial=request.serial, status=status.value, detail=detail)
+        self._headend.respond(
+            ReadingResponse(
+                request_id=request.id,
+                serial=request.serial,
+                status=status,
+                completed_utc_ms=self._headend.utc_ms(),
+                values=outcome.values if outcome else (),
+                missing=outcome.missing if outcome else (),
+                meter_time_utc_ms=outcome.meter_time_utc_ms if outcome else None,
+                attempts=min(job.attempts, 1000),
+                detail=detail[:512],
+            )
+        )
