@@ -6,6 +6,10 @@ import enum
 from dataclasses import dataclass, field
 
 from protocols.errors import LocalProtocolError
+from protocols.mesh.phy import CHANNEL_PLANS
+from protocols.mesh.wisun import BroadcastSchedule, UnicastSchedule
+from protocols.rcp.codes import ChannelFunction
+from protocols.rcp.messages import NO_PAN, Configure
 
 EUI64_BYTES = 8
 PREFIX_BYTES = 8
@@ -34,6 +38,65 @@ class LinkKey:
 
 
 @dataclass(frozen=True, slots=True)
+class RadioSettings:
+    """Where and how the radio works: keys of the tables in `phy`, and the hopping schedule."""
+
+    plan: int = 1
+    fsk_mode: int = 1
+    channel_function: ChannelFunction = ChannelFunction.FIXED
+    fixed_channel: int = 0
+    unicast_dwell_ms: int = 255
+    broadcast_interval_ms: int = 1020
+    broadcast_dwell_ms: int = 255
+    max_psdu_bytes: int = 2047
+    sensitivity_dbm: float = -100.0
+    """RSS at which the radio begins to lose frames: links near it start with a worse ETX."""
+
+    def __post_init__(self) -> None:
+        if self.plan not in CHANNEL_PLANS:
+            raise LocalProtocolError(f"no channel plan {self.plan}")
+
+    def configure(self, eui64: bytes, pan_id: int | None, broadcast_schedule_id: int, *, is_root: bool) -> Configure:
+        """The message that sets a radio up so."""
+        return Configure(
+            eui64=eui64,
+            pan_id=NO_PAN if pan_id is None else pan_id,
+            max_psdu_bytes=self.max_psdu_bytes,
+            plan=self.plan,
+            fsk_mode=self.fsk_mode,
+            channel_function=self.channel_function,
+            fixed_channel=self.fixed_channel,
+            unicast_dwell_ms=self.unicast_dwell_ms,
+            broadcast_interval_ms=self.broadcast_interval_ms,
+            broadcast_dwell_ms=self.broadcast_dwell_ms,
+            broadcast_schedule_id=broadcast_schedule_id,
+            broadcast_root=is_root,
+        )
+
+    def unicast_schedule(self) -> UnicastSchedule:
+        plan = CHANNEL_PLANS[self.plan]
+        return UnicastSchedule(
+            dwell_interval_ms=self.unicast_dwell_ms,
+            regulatory_domain=plan.regulatory_domain,
+            operating_class=plan.operating_class,
+            channel_function=self.channel_function,
+            fixed_channel=self.fixed_channel,
+        )
+
+    def broadcast_schedule(self, schedule_id: int) -> BroadcastSchedule:
+        plan = CHANNEL_PLANS[self.plan]
+        return BroadcastSchedule(
+            broadcast_interval_ms=self.broadcast_interval_ms,
+            schedule_id=schedule_id,
+            dwell_interval_ms=self.broadcast_dwell_ms,
+            regulatory_domain=plan.regulatory_domain,
+            operating_class=plan.operating_class,
+            channel_function=self.channel_function,
+            fixed_channel=self.fixed_channel,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class MeshConfig:
     """Identity and provisioning of one node.
 
@@ -53,9 +116,7 @@ class MeshConfig:
     role: Role = Role.ROUTER
     pan_id: int | None = None
     prefix: bytes | None = None
-    max_psdu_bytes: int = 2047
-    sensitivity_dbm: float = -100.0
-    """RSS at which the radio begins to lose frames: links near it start with a worse ETX."""
+    radio: RadioSettings = RadioSettings()
 
     def __post_init__(self) -> None:
         if len(self.eui64) != EUI64_BYTES:

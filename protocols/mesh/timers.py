@@ -18,7 +18,7 @@ class TrickleProfile:
 
     @property
     def imax_s(self) -> float:
-        return self.imin_s * 2**self.doublings
+        return self.imin_s * (1 << self.doublings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class TimersProfile:
 
     @property
     def dio(self) -> TrickleProfile:
-        return TrickleProfile(2**self.dio_interval_min / 1000, self.dio_doublings, self.dio_redundancy)
+        return TrickleProfile((1 << self.dio_interval_min) / 1000, self.dio_doublings, self.dio_redundancy)
 
     @property
     def path_lifetime_s(self) -> float:

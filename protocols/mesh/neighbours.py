@@ -1,0 +1,139 @@
+"""What a node knows of those whom it hears: signal, expected transmissions, failures. Bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from protocols.mesh.timers import TimersProfile
+
+ETX_ONE = 128
+"""ETX is counted in 1/128 (RFC 6551, 4.3.2)."""
+ETX_MAX = 8 * ETX_ONE
+
+_RSS_WEIGHT = 0.25
+_GOOD_MARGIN_DB = 10.0
+_WEAK_ETX = 3 * ETX_ONE
+_FAILURES_TO_BLOCK = 2
+_BLOCK_DOUBLINGS_MAX = 6
+
+
+def etx_from_rss(rss_dbm: float, sensitivity_dbm: float) -> int:
+    """The guess before anything was sent: 1 with 10 dB in hand, 3 at the sensitivity, and beyond below it."""
+    missing_db = _GOOD_MARGIN_DB - (rss_dbm - sensitivity_dbm)
+    guess = ETX_ONE + (_WEAK_ETX - ETX_ONE) * missing_db / _GOOD_MARGIN_DB
+    return round(min(max(guess, ETX_ONE), ETX_MAX))
+
+
+class Neighbour:
+    """One link. ETX is an EWMA of 1/8 over windows of at least 4 transmissions and a minute (Wi-SUN FAN)."""
+
+    __slots__ = (
+        "_acknowledged",
+        "_attempts",
+        "_block_count",
+        "_measured",
+        "_window_began_at",
+        "blocked_until",
+        "etx_128",
+        "eui64",
+        "failures",
+        "heard_at",
+        "rss_dbm",
+    )
+
+    def __init__(self, eui64: bytes, rss_dbm: float, etx_128: int, now: float) -> None:
+        self.eui64 = eui64
+        self.rss_dbm = rss_dbm
+        self.etx_128 = etx_128
+        self.heard_at = now
+        self.failures = 0
+        """Transmissions in a row that used up all retries."""
+        self.blocked_until = 0.0
+        self._block_count = 0
+        self._attempts = 0
+        self._acknowledged = 0
+        self._measured = False
+        self._window_began_at = now
+
+    def hear(self, rss_dbm: float, now: float) -> None:
+        self.rss_dbm += _RSS_WEIGHT * (rss_dbm - self.rss_dbm)
+        self.heard_at = now
+
+    def is_blocked(self, now: float) -> bool:
+        return now < self.blocked_until
+
+    def record_transmission(self, attempts: int, acknowledged: bool, now: float, profile: TimersProfile) -> bool:
+        """Count one transmission's attempts; returns whether the ETX has changed."""
+        self._attempts += attempts
+        self._acknowledged += acknowledged
+        if acknowledged:
+            self.failures = 0
+            self._block_count = 0
+        else:
+            self.failures += 1
+        elapsed_s = now - self._window_began_at
+        if self._attempts < profile.etx_min_transmissions or elapsed_s < profile.etx_min_interval_s:
+            return False
+        return self._close_window(now)
+
+    def _close_window(self, now: float) -> bool:
+        sample = min(self._attempts * ETX_ONE // max(self._acknowledged, 1), ETX_MAX)
+        before = self.etx_128
+        self.etx_128 = before + (sample - before) // 8 if self._measured else sample
+        self._measured = True
+        self._attempts = self._acknowledged = 0
+        self._window_began_at = now
+        return self.etx_128 != before
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether so many transmissions failed in a row that the neighbour counts as gone."""
+        return self.failures >= _FAILURES_TO_BLOCK
+
+    def block(self, now: float, shortest_s: float) -> None:
+        """Do not use it for a while, longer each time until it acknowledges again; its ETX gets worse."""
+        self.blocked_until = now + shortest_s * (1 << min(self._block_count, _BLOCK_DOUBLINGS_MAX))
+        self._block_count += 1
+        self.failures = 0
+        self.etx_128 = min(self.etx_128 + ETX_ONE, ETX_MAX)
+
+
+class NeighbourTable:
+    """Bounded: the one heard longest ago gives way, but for those that `is_needed` keeps."""
+
+    def __init__(self, sensitivity_dbm: float, *, entries_max: int = 96) -> None:
+        self._sensitivity_dbm = sensitivity_dbm
+        self._entries_max = entries_max
+        self._by_eui64: dict[bytes, Neighbour] = {}
+        self.is_needed: Callable[[bytes], bool] = lambda _eui64: False
+        self.on_evicted: Callable[[bytes], None] = lambda _eui64: None
+
+    def hear(self, eui64: bytes, rss_dbm: float, now: float) -> Neighbour:
+        """A frame from `eui64` arrived."""
+        neighbour = self._by_eui64.get(eui64)
+        if neighbour is not None:
+            neighbour.hear(rss_dbm, now)
+            return neighbour
+        if len(self._by_eui64) >= self._entries_max:
+            self._evict()
+        neighbour = Neighbour(eui64, rss_dbm, etx_from_rss(rss_dbm, self._sensitivity_dbm), now)
+        self._by_eui64[eui64] = neighbour
+        return neighbour
+
+    def get(self, eui64: bytes) -> Neighbour | None:
+        return self._by_eui64.get(eui64)
+
+    def __iter__(self) -> Iterator[Neighbour]:
+        return iter(self._by_eui64.values())
+
+    def __len__(self) -> int:
+        return len(self._by_eui64)
+
+    def clear(self) -> None:
+        self._by_eui64.clear()
+
+    def _evict(self) -> None:
+        candidates = [n for n in self._by_eui64.values() if not self.is_needed(n.eui64)]
+        victim = min(candidates or self._by_eui64.values(), key=lambda n: n.heard_at)
+        del self._by_eui64[victim.eui64]
+        self.on_evicted(victim.eui64)
