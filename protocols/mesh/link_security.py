@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from hmac import compare_digest
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
@@ -29,18 +30,22 @@ class LinkCipher:
     Level 4 (encryption without integrity) is withdrawn and refused. Raises LocalProtocolError.
     """
 
-    __slots__ = ("_ccm", "_encrypts", "_level_byte", "level", "mic_bytes")
+    __slots__ = ("_ccm", "_encrypts", "_key", "_level_byte", "level", "mic_bytes")
 
     def __init__(self, key: bytes, level: int = ENC_MIC_64) -> None:
         if len(key) != KEY_BYTES:
             raise LocalProtocolError(f"a link key has {KEY_BYTES} bytes, not {len(key)}")
         if level not in (1, 2, 3, 5, 6, 7):
             raise LocalProtocolError(f"security level {level} is not supported")
+        self._key = key
         self.level = level
         self.mic_bytes = mic_size(level)
         self._level_byte = bytes((level,))
         self._encrypts = level > _ENCRYPTS
         self._ccm = AESCCM(key, tag_length=self.mic_bytes)
+
+    def has_key(self, key: bytes) -> bool:
+        return compare_digest(self._key, key)
 
     def seal(self, header: bytes, body: bytes, source_eui64: bytes, frame_counter: int) -> bytes:
         """What follows `header` in the frame: the body (encrypted from level 5 on) and its integrity code.
@@ -78,12 +83,20 @@ class KeyTable:
     def __len__(self) -> int:
         return len(self._ciphers)
 
-    def set(self, index: int, key: bytes, frame_counter: int) -> None:
-        """Install a key. The same index again replaces it. Raises LocalProtocolError."""
+    def set(self, index: int, key: bytes, frame_counter: int) -> bool:
+        """Install a key, which replaces one of the same index. Raises LocalProtocolError.
+
+        Returns whether the key differs from the one that was there: what was heard under the old one then says
+        nothing about the new one.
+        """
         if not 1 <= index <= 7:
             raise LocalProtocolError(f"key index {index} is not 1 to 7")
-        self._ciphers[index] = LinkCipher(key, self._level)
+        old = self._ciphers.get(index)
+        is_new = old is None or not old.has_key(key)
+        if is_new:
+            self._ciphers[index] = LinkCipher(key, self._level)
         self._counters[index] = frame_counter
+        return is_new
 
     def clear(self, index: int) -> None:
         self._ciphers.pop(index, None)

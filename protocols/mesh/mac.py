@@ -5,54 +5,39 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.mesh.mac_receive import Receiver
+from protocols.mesh.mac_schedule import ALL_CHANNELS, FixedChannel, Schedule
+from protocols.mesh.mac_states import Radio, RadioEvent
+from protocols.mesh.mac_station import Identity, MacParameters, Phy, Station, identity_of
+from protocols.mesh.mac_transmit import Transmitter
 from protocols.ports import Timers, Trace
+from protocols.rcp.codes import ChannelFunction, RefusalCode, ResetReason
+from protocols.rcp.framing import FrameDecoder, encode_frame
+from protocols.rcp.messages import (
+    VERSION,
+    ClearKey,
+    Configure,
+    HostMessage,
+    RadioMessage,
+    Ready,
+    Refused,
+    Reset,
+    SetKey,
+    SetReplayFloor,
+    Transmit,
+    decode_host_message,
+)
 
-ALL_CHANNELS = -1
-"""Channel of a discovery burst: the frame once on every channel of the plan, back to back."""
-
-
-class Phy(Protocol):
-    """The radio hardware of one node, which the medium implements.
-
-    A burst on `ALL_CHANNELS` lasts as many airtimes as the plan has channels; it reaches everyone in range who
-    listens anywhere, and its receivers are given the burst's start as `start_s`, because the timing elements in the
-    frame are made for that instant.
-    """
-
-    def is_clear(self, channel: int) -> bool:
-        """Clear channel assessment, now. `ALL_CHANNELS`: whether the burst can begin (the radio is not receiving)."""
-        ...
-
-    def is_receiving(self) -> bool:
-        """Whether the radio is locked on a frame that somebody sends right now."""
-        ...
-
-    def transmit(self, psdu: bytes, channel: int) -> float:
-        """Begin to send `psdu` (with FCS) now; returns when it ends, in seconds. `Mac.transmit_done` is called then."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class MacParameters:
-    """Constants of CSMA-CA and retries; times in seconds."""
-
-    min_be: int = 3
-    max_be: int = 5
-    max_csma_backoffs: int = 8
-    max_frame_retries: int = 3
-    queue_length: int = 32
-    duplicate_window_s: float = 10.0
-    ack_slack_s: float = 0.002
-    clock_drift_ppm: float = 0.0
+__all__ = ["ALL_CHANNELS", "Mac", "MacParameters", "Phy"]
 
 
 class Mac:
     """Callback-driven MAC. Radio hardware below (`phy`), RCP bytes above (`write_host`, `host_data`).
 
-    Off until `power_on`. Never raises on what comes from the air or from the host: it counts it in `counters`.
+    Off until `power_on`. Never raises on what comes from the air or from the host: it counts it in `counters`, whose
+    names begin with `rx_`, `tx_` or `host_`.
     """
 
     def __init__(
@@ -65,24 +50,122 @@ class Mac:
         parameters: MacParameters | None = None,
         trace: Trace | None = None,
     ) -> None:
-        self.counters: Counter[str] = Counter()
-        raise NotImplementedError
+        self._station = Station(timers, phy, rng, parameters or MacParameters(), trace)
+        self._write_host = write_host
+        self._decoder = FrameDecoder()
+        self._transmitter = Transmitter(self._station, self._tell)
+        self._receiver = Receiver(self._station, self._transmitter, self._tell)
+        self.receive = self._receiver.receive
+        """`receive(psdu, rss_dbm, channel, lqi, start_s)`: a frame ended now that began at `start_s` while this radio
+        listened on `channel`; its bits may be wrong."""
+
+    @property
+    def counters(self) -> Counter[str]:
+        return self._station.counters
+
+    # power
 
     def power_on(self) -> None:
-        """Start and say `Ready`."""
+        """Start and say `Ready`. Nothing happens if it is on."""
+        if self._station.radio is Radio.OFF:
+            self._station.change(RadioEvent.POWER_ON)
+            self._tell(Ready(VERSION, ResetReason.POWER_ON, self._station.parameters.queue_length))
 
     def power_off(self) -> None:
         """Lose everything at once. A transmission in the air is the medium's to cut; its `transmit_done` is ignored."""
+        self._forget()
+        self._station.change(RadioEvent.POWER_OFF)
 
-    def host_data(self, data: bytes) -> None:
-        """RCP bytes from the host, cut anyhow."""
+    def _forget(self) -> None:
+        self._transmitter.drop_all()
+        self._receiver.forget()
+        self._decoder.reset()
+        self._station.forget()
 
-    def receive(self, psdu: bytes, rss_dbm: float, channel: int, lqi: int, start_s: float) -> None:
-        """A frame ended now that began at `start_s` while this radio listened on `channel`; bits may be wrong."""
+    # the air
 
     def transmit_done(self) -> None:
         """The transmission that `Phy.transmit` began has ended."""
+        station = self._station
+        if station.radio is Radio.SENDING_ACK:
+            station.change(RadioEvent.SENT)
+        elif station.radio is Radio.SENDING:
+            station.change(RadioEvent.SENT)
+            self._transmitter.sent()
+        else:
+            station.counters["tx_stray_done"] += 1
 
     def listening_channel(self, now: float) -> int | None:
         """The channel that the radio listens on at `now`; None if it is off, not configured, or sending."""
-        raise NotImplementedError
+        station = self._station
+        if station.radio is not Radio.LISTENING or station.identity is None:
+            return None
+        awaited = self._transmitter.awaited_channel
+        return station.schedule.listening_channel(now) if awaited is None else awaited
+
+    # the host
+
+    def host_data(self, data: bytes) -> None:
+        """RCP bytes from the host, cut anyhow. Bytes that come while it is off are lost."""
+        if self._station.radio is Radio.OFF:
+            return
+        for frame in self._decoder.feed(data):
+            try:
+                message = decode_host_message(frame)
+            except RemoteProtocolError:
+                self._station.counters["host_malformed"] += 1
+                self._tell(Refused(frame[0], RefusalCode.MALFORMED))
+            else:
+                self._obey(message)
+
+    def _obey(self, message: HostMessage) -> None:
+        station = self._station
+        match message:
+            case Transmit():
+                self._transmitter.submit(message)
+            case Configure():
+                self._configure(message)
+            case SetKey():
+                self._set_key(message)
+            case ClearKey():
+                station.keys.clear(message.index)
+                station.replay.forget_key(message.index)
+            case SetReplayFloor():
+                station.replay.raise_floor(message.source, message.key_index, message.minimum_frame_counter)
+            case Reset():
+                self._reset(message)
+
+    def _reset(self, message: Reset) -> None:
+        self._forget()
+        self._tell(Ready(VERSION, ResetReason.REQUESTED, self._station.parameters.queue_length))
+        if message.version != VERSION:
+            self._refuse(message.TYPE, RefusalCode.VERSION)
+
+    def _configure(self, message: Configure) -> None:
+        identity = identity_of(message)
+        if identity is None:
+            self._refuse(message.TYPE, RefusalCode.OUT_OF_RANGE)
+            return
+        self._station.identity = identity
+        self._station.schedule = self._schedule_for(identity)
+
+    def _schedule_for(self, identity: Identity) -> Schedule:
+        if identity.configure.channel_function is ChannelFunction.FIXED:
+            return FixedChannel(identity.configure.fixed_channel)
+        raise LocalProtocolError("hopping is not there yet")
+
+    def _set_key(self, message: SetKey) -> None:
+        try:
+            is_new = self._station.keys.set(message.index, message.key, message.frame_counter)
+        except LocalProtocolError:
+            self._refuse(message.TYPE, RefusalCode.OUT_OF_RANGE)
+            return
+        if is_new:
+            self._station.replay.forget_key(message.index)
+
+    def _refuse(self, message_type: int, code: RefusalCode) -> None:
+        self._station.counters["host_refused"] += 1
+        self._tell(Refused(message_type, code))
+
+    def _tell(self, message: RadioMessage) -> None:
+        self._write_host(encode_frame(message.encode()))

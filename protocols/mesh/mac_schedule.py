@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from protocols.mesh.wisun import HeaderElements, PayloadElements
+from protocols.mesh.wisun import HeaderElements
 
 ALL_CHANNELS = -1
 """Channel of a discovery burst: the frame once on every channel of the plan, back to back."""
@@ -47,9 +47,7 @@ class Schedule(Protocol):
 
     def timing(self, start_s: float) -> Timing: ...
 
-    def heard(
-        self, source: bytes, elements: HeaderElements, payload_ies: PayloadElements | None, start_s: float
-    ) -> None:
+    def heard(self, source: bytes, elements: HeaderElements, payload_ies: bytes, start_s: float) -> None:
         """An accepted frame that began at `start_s` carried these elements."""
         ...
 
@@ -70,7 +68,5 @@ class FixedChannel:
     def timing(self, start_s: float) -> Timing:
         return self._timing
 
-    def heard(
-        self, source: bytes, elements: HeaderElements, payload_ies: PayloadElements | None, start_s: float
-    ) -> None:
+    def heard(self, source: bytes, elements: HeaderElements, payload_ies: bytes, start_s: float) -> None:
         """Nothing to learn."""

@@ -1,0 +1,248 @@
+"""The sending half of a MAC: queue, CSMA-CA (IEEE 802.15.4-2015, 6.2.5.1, unslotted), acknowledgements, retries."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from protocols.mesh.ieee802154 import MacHeader, encode_body
+from protocols.mesh.mac_frames import Sealing, ack_size, build_frame, frame_size, is_consistent
+from protocols.mesh.mac_schedule import Kind
+from protocols.mesh.mac_states import Radio, RadioEvent, Step, StepEvent, next_step
+from protocols.mesh.mac_station import Station
+from protocols.mesh.phy import TURNAROUND_S, UNIT_BACKOFF_S
+from protocols.mesh.wisun import DISCOVERY, FrameType, HeaderElements
+from protocols.ports import Cancellable
+from protocols.rcp.codes import Status
+from protocols.rcp.messages import UNSECURED, Transmit, TransmitDone
+
+
+@dataclass(slots=True)
+class _Job:
+    """The frame that is being sent, and how it goes."""
+
+    request: Transmit
+    kind: Kind
+    sequence: int
+    attempts: int = 0
+    frame_counter: int = 0
+    backoffs: int = 0
+    exponent: int = 0
+    channel: int = 0
+
+
+class Transmitter:
+    """Sends one frame at a time, in the order of the queue, and reports each exactly once."""
+
+    def __init__(self, station: Station, report: Callable[[TransmitDone], None]) -> None:
+        self._station = station
+        self._report = report
+        self._queue: deque[Transmit] = deque()
+        self._step = Step.IDLE
+        self._job: _Job | None = None
+        self._timer: Cancellable | None = None
+        self._sequence = station.rng.getrandbits(8)
+
+    def submit(self, request: Transmit) -> None:
+        """Queue a frame, or report at once why it cannot be sent."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            self._station.counters[f"tx_{refusal.name.lower()}"] += 1
+            self._report(TransmitDone(request.handle, refusal, 0))
+            return
+        self._queue.append(request)
+        self._take_next()
+
+    def _refusal(self, request: Transmit) -> Status | None:
+        station = self._station
+        identity = station.identity
+        if identity is None:
+            return Status.NOT_CONFIGURED
+        if not is_consistent(request.frame_type, request.destination):
+            return Status.INVALID
+        secured = request.key_index != UNSECURED
+        if secured and not station.keys.is_usable(request.key_index):
+            return Status.NO_KEY
+        size = frame_size(
+            request.frame_type,
+            request.destination is not None,
+            secured,
+            encode_body(request.payload_ies, request.payload),
+            station.schedule.timing(station.timers.time()).broadcast_slot is not None,
+            identity.max_psdu_bytes,
+        )
+        if size > identity.max_psdu_bytes:
+            return Status.FRAME_TOO_LONG
+        if len(self._queue) >= station.parameters.queue_length:
+            return Status.QUEUE_FULL
+        return None
+
+    def drop_all(self) -> None:
+        """Forget everything, unreported: the radio lost its power, or its host starts afresh."""
+        self._queue.clear()
+        self._cancel_timer()
+        self._job = None
+        self._step = next_step(self._step, StepEvent.DROPPED)
+        if self._station.radio is Radio.TURNAROUND:
+            self._station.change(RadioEvent.CALLED_OFF)
+
+    # channel access
+
+    def _take_next(self) -> None:
+        if self._step is not Step.IDLE or not self._queue:
+            return
+        request = self._queue.popleft()
+        self._sequence = (self._sequence + 1) & 0xFF
+        self._job = _Job(request, _kind_of(request), self._sequence)
+        self._advance(StepEvent.TAKEN)
+        self._begin_access(self._job)
+
+    def _begin_access(self, job: _Job) -> None:
+        job.backoffs, job.exponent = 0, self._station.parameters.min_be
+        self._back_off(job, self._station.timers.time())
+
+    def _back_off(self, job: _Job, not_before_s: float) -> None:
+        delay_s = self._station.rng.getrandbits(job.exponent) * UNIT_BACKOFF_S if job.exponent else 0.0
+        self._timer = self._station.timers.call_at(not_before_s + delay_s, self._assess, job)
+
+    def _assess(self, job: _Job) -> None:
+        """The backoff is over: is it our turn, and is the channel clear?"""
+        station = self._station
+        now = station.timers.time()
+        if station.radio is not Radio.LISTENING or station.phy.is_receiving():
+            self._back_off(job, now)
+            return
+        start_s = now + TURNAROUND_S
+        chance = station.schedule.opportunity(job.kind, job.request.destination, start_s)
+        if chance is None:
+            self._finish(job, Status.NO_SCHEDULE)
+        elif chance.start_s > start_s:
+            self._back_off(job, chance.start_s - TURNAROUND_S)
+        elif station.phy.is_clear(chance.channel):
+            self._advance(StepEvent.CHANNEL_CLEAR)
+            station.change(RadioEvent.CHANNEL_CLEAR)
+            self._timer = station.timers.call_at(start_s, self._send, job, chance.channel)
+        else:
+            self._channel_busy(job, now)
+
+    def _channel_busy(self, job: _Job, now: float) -> None:
+        parameters = self._station.parameters
+        self._station.counters["tx_channel_busy"] += 1
+        job.backoffs += 1
+        if job.backoffs > parameters.max_csma_backoffs:
+            self._finish(job, Status.CHANNEL_ACCESS_FAILURE)
+            return
+        self._advance(StepEvent.CHANNEL_BUSY)
+        job.exponent = min(job.exponent + 1, parameters.max_be)
+        self._back_off(job, now)
+
+    # on the air
+
+    def _send(self, job: _Job, channel: int) -> None:
+        """The radio has turned. Counter and timing are those of this very attempt."""
+        station, request = self._station, job.request
+        identity = station.identity
+        sealing: Sealing | None = None
+        if request.key_index != UNSECURED:
+            sealing = station.sealing(request.key_index)
+        if identity is None or (sealing is None and request.key_index != UNSECURED):
+            station.change(RadioEvent.CALLED_OFF)
+            self._finish(job, Status.NOT_CONFIGURED if identity is None else Status.NO_KEY)
+            return
+        job.frame_counter = 0 if sealing is None else sealing.frame_counter
+        psdu = build_frame(
+            request.frame_type,
+            identity.eui64,
+            request.destination,
+            job.sequence,
+            identity.pan_id,
+            station.schedule.timing(station.timers.time()),
+            request.payload_ies,
+            request.payload,
+            sealing,
+            identity.fcs_bytes,
+        )
+        station.change(RadioEvent.TURNED)
+        job.attempts += 1
+        job.channel = channel
+        station.counters["tx_frames"] += 1
+        self._timer = None
+        station.phy.transmit(psdu, channel)
+
+    def sent(self) -> None:
+        """The frame has left the antenna (or one that was dropped meanwhile)."""
+        job, station = self._job, self._station
+        if job is None or self._step is not Step.ON_AIR:
+            self._take_next()
+        elif job.request.destination is None:
+            self._finish(job, Status.OK, event=StepEvent.SENT_BROADCAST)
+        else:
+            self._advance(StepEvent.SENT_UNICAST)
+            self._timer = station.timers.call_at(station.timers.time() + self._ack_wait_s(job), self._no_ack, job)
+
+    @property
+    def awaited_channel(self) -> int | None:
+        """The channel on which an acknowledgement is due, None when none is."""
+        if self._job is None or self._step is not Step.AWAITING_ACK:
+            return None
+        return self._job.channel
+
+    def _ack_wait_s(self, job: _Job) -> float:
+        station, request = self._station, job.request
+        identity = station.identity
+        if identity is None:
+            return 0.0
+        size = ack_size(request.key_index != UNSECURED, request.frame_type is FrameType.EAPOL, identity.max_psdu_bytes)
+        return TURNAROUND_S + identity.mode.airtime_s(size) + station.parameters.ack_slack_s
+
+    def _no_ack(self, job: _Job) -> None:
+        if job.attempts > self._station.parameters.max_frame_retries:
+            self._finish(job, Status.NO_ACK)
+            return
+        self._station.counters["tx_retries"] += 1
+        self._advance(StepEvent.RETRY)
+        self._begin_access(job)
+
+    def expects_ack(self, header: MacHeader) -> bool:
+        """Whether an acknowledgement with this header is the one that is waited for, as far as its header says."""
+        job = self._job
+        if job is None or self._step is not Step.AWAITING_ACK:
+            return False
+        key_index = 0 if header.security is None else header.security.key_index
+        return (
+            header.source == job.request.destination
+            and header.sequence == job.sequence
+            and key_index == job.request.key_index
+        )
+
+    def acknowledged(self, elements: HeaderElements) -> None:
+        """The acknowledgement that was waited for came, and is authentic."""
+        if self._job is not None:
+            self._finish(self._job, Status.OK, rsl_dbm=elements.rsl_dbm)
+
+    # bookkeeping
+
+    def _finish(
+        self, job: _Job, status: Status, *, event: StepEvent = StepEvent.FINISHED, rsl_dbm: int | None = None
+    ) -> None:
+        self._cancel_timer()
+        self._advance(event)
+        self._job = None
+        self._station.counters[f"tx_{status.name.lower()}"] += 1
+        self._report(TransmitDone(job.request.handle, status, job.attempts, job.frame_counter, rsl_dbm))
+        self._take_next()
+
+    def _advance(self, event: StepEvent) -> None:
+        self._step = next_step(self._step, event)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _kind_of(request: Transmit) -> Kind:
+    if request.destination is not None:
+        return Kind.UNICAST
+    return Kind.DISCOVERY if request.frame_type in DISCOVERY else Kind.BROADCAST
