@@ -5,6 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Callable
+
+from protocols.ports import KeySource
+
+KeyFactory = Callable[[str], KeySource]
+"""A key source for each consumer, by name."""
 
 
 class Seeds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,16 @@ import yaml
 
 from meters.datafile import DataFile, parse, read_text
 from protocols.errors import BadInputError
-from twin.scenarios.schema import LoadedScenario, Parameter, Scenario
+from twin.scenarios.schema import Parameter, Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedScenario:
+    """A checked scenario, the values of its parameters, and the file it came from (for error texts)."""
+
+    scenario: Scenario
+    values: dict[str, float | int | str | bool]
+    file: DataFile
 
 
 def packaged_scenarios() -> dict[str, str]:
@@ -31,7 +41,7 @@ def load_scenario(name_or_path: str, overrides: list[str] | None = None) -> Load
     A key is a parameter of the scenario, or a place in the file such as `radio.max_psdu_bytes`. Raises BadInputError
     that names file, line and key.
     """
-    file, path = _find(name_or_path)
+    file = _find(name_or_path)
     settings = [_split(text) for text in overrides or []]
     parameters = file.data.get("parameters")
     declared = set(parameters) if isinstance(parameters, dict) else set()
@@ -44,21 +54,19 @@ def load_scenario(name_or_path: str, overrides: list[str] | None = None) -> Load
     for key, value in settings:
         if key in declared:
             values[key] = _parameter_value(key, value, scenario.parameters[key])
-    return LoadedScenario(
-        scenario=scenario, values=values, source=file.name, overrides=tuple(overrides or ()), path=path
-    )
+    return LoadedScenario(scenario, values, file)
 
 
-def _find(name_or_path: str) -> tuple[DataFile, Path | None]:
+def _find(name_or_path: str) -> DataFile:
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.exists():
-        return parse(read_text(path), name_or_path), path
+        return parse(read_text(path), name_or_path)
     known = packaged_scenarios()
     if name_or_path not in known:
         raise BadInputError(
             f"no scenario of that name, and no such file; there are: {', '.join(known)}", key=name_or_path
         )
-    return _packaged(name_or_path), None
+    return _packaged(name_or_path)
 
 
 def _split(text: str) -> tuple[str, Any]:

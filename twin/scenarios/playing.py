@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from protocols.errors import BadInputError, TwinError
+from protocols.errors import TwinError
 from twin.conformance.verdicts import Attempt, CaseResult, Record, Verdict
-from twin.scenarios.schema import LoadedScenario, ScriptRow
+from twin.scenarios.loading import LoadedScenario
+from twin.scenarios.schema import ScriptRow
 from twin.scenarios.steps import STEPS, SkipStep, Step
 
 if TYPE_CHECKING:
@@ -25,26 +26,20 @@ def resolve_script(loaded: LoadedScenario) -> list[tuple[ScriptRow, Step]]:
     """The steps of a script in order. Raises BadInputError for a step, argument or need that does not exist."""
     resolved: list[tuple[ScriptRow, Step]] = []
     earlier: set[str] = set()
+    error = loaded.file.error
     for index, row in enumerate(loaded.scenario.script):
-        place = f"script[{index}]"
         found = STEPS.get(row.step)
         if found is None:
-            raise BadInputError(
-                f"no such step {row.step!r}; there are: {', '.join(sorted(STEPS))}", file=loaded.source, key=place
-            )
-        unknown = [name for name in row.arguments if name not in found.arguments]
-        missing = [name for name in found.required if name not in row.arguments]
-        if unknown or missing:
-            raise BadInputError(
-                f"step {row.step!r} takes {', '.join(found.arguments) or 'no arguments'}"
-                + (f"; it has no {', '.join(unknown)}" if unknown else "")
-                + (f"; {', '.join(missing)} must be given" if missing else ""),
-                file=loaded.source,
-                key=f"{place}.with",
-            )
-        for need in row.needs:
+            raise error(f"no such step; there are: {', '.join(sorted(STEPS))}", "script", index, "step")
+        for name in row.arguments:
+            if name not in found.arguments:
+                raise error(f"{row.step} takes no such argument", "script", index, "with", name)
+        for name in found.required:
+            if name not in row.arguments:
+                raise error(f"{row.step} needs the argument {name!r}; add it", "script", index, "with")
+        for number, need in enumerate(row.needs):
             if need not in earlier:
-                raise BadInputError(f"needs {need!r}, which is no earlier step", file=loaded.source, key=place)
+                raise error(f"{need!r} is no earlier step", "script", index, "needs", number)
         earlier.add(row.title or row.step)
         resolved.append((row, found))
     return resolved

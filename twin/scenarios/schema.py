@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, Field, FiniteFloat, model_validator
@@ -109,13 +108,3 @@ class Scenario(FileModel):
             if title in titles[:index]:
                 raise ValueError(f"two steps of the script are called {title!r}; give one another title")
         return self
-
-
-class LoadedScenario(FileModel):
-    """A scenario, the values of its parameters, and where it came from."""
-
-    scenario: Scenario
-    values: dict[str, float | int | str | bool]
-    source: str
-    overrides: tuple[str, ...] = ()
-    path: Path | None = None

@@ -12,7 +12,7 @@ from twin.conformance.catalogue import requirement as catalogue_row
 StepFunction = Callable[..., Awaitable[None]]
 
 
-class SkipStep(TwinError):
+class SkipStep(TwinError):  # noqa: N818 (a verdict, not a fault)
     """Raised by a step that cannot say anything on this rig; the text says why."""
 
 

@@ -1,0 +1,117 @@
+"""`twin run`: play a scenario, and leave a run folder with its verdicts."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from protocols.errors import BadInputError
+from twin.clock.clocks import ClockKind
+from twin.commands.output import STYLES, exit_status, people, print_case, write_result
+from twin.conformance.report import RunReport, to_json
+from twin.conformance.verdicts import CaseResult
+from twin.rigs.folder import RunFolder, default_folder
+from twin.rigs.options import DEFAULT_DATABASE, AirKind, BrokerKind, RunOptions, choose
+from twin.rigs.run import run_scenario
+from twin.scenarios.loading import load_scenario, packaged_scenarios
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(run)
+
+
+def _list(wanted: bool) -> None:
+    if wanted:
+        for name, title in packaged_scenarios().items():
+            typer.echo(f"{name:20} {title}")
+        raise typer.Exit
+
+
+def run(
+    scenario: Annotated[str, typer.Argument(help="Name of a packaged scenario, or a scenario file (YAML).")],
+    seed: Annotated[int, typer.Option(help="One seed, one result.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/SCENARIO-SEED if not given.")] = None,
+    clock: Annotated[ClockKind | None, typer.Option(help="virtual, unless something real asks for real.")] = None,
+    broker: Annotated[BrokerKind, typer.Option(help="MQTT broker between DCU and head-end.")] = BrokerKind.MEMORY,
+    db: Annotated[str, typer.Option(help="MDMS database: an SQLAlchemy URL.")] = DEFAULT_DATABASE,
+    air: Annotated[AirKind, typer.Option(help="scapy dissects and rebuilds every frame on its way.")] = AirKind.BYTES,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the scenario, or a place in its file."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,
+    list_them: Annotated[
+        bool, typer.Option("--list", callback=_list, is_eager=True, help="List the packaged scenarios.")
+    ] = False,
+) -> None:
+    """Play a scenario through every layer, and judge it.
+
+    Leaves a folder with report.html, report.xml (JUnit), report.json, air.pcap and keys.json (for Wireshark),
+    events.jsonl, the MDMS database and run.log.
+    """
+    options = choose(seed=seed, clock=clock, broker=broker, air=air, database=db)
+    loaded = load_scenario(scenario, overrides)
+    folder = RunFolder(out or default_folder(loaded.scenario.scenario, seed))
+    console = people()
+    console.print(f"[bold]{loaded.scenario.title}[/] [dim](seed {seed}, {options.clock} clock)[/]")
+    started = time.perf_counter()
+    with _progress(console) as bar:
+        task = bar.add_task("setting up", total=None)
+
+        def show(title: str, result: CaseResult | None) -> None:
+            bar.update(task, description=title)
+            if result is not None:
+                print_case(console, result)
+
+        report = run_scenario(loaded, options, folder, repeat_command(scenario, options, overrides or []), show)
+    _summary(console, report, folder, time.perf_counter() - started)
+    if as_json:
+        write_result(to_json(report))
+    raise typer.Exit(exit_status(report.verdict))
+
+
+def _progress(console: Console) -> Progress:
+    """A spinner with the running step where somebody looks; nothing where the output goes to a file."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _summary(console: Console, report: RunReport, folder: RunFolder, wall_s: float) -> None:
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts().items() if count)
+    console.print(f"[{STYLES[report.verdict]}]{report.verdict:>8}[/]  [bold]{counts}[/]")
+    console.print(
+        f"          {report.simulated_s:,.0f} simulated seconds in {wall_s:.1f} s; report: {folder.file('report.html')}"
+    )
+    console.print(f"          repeat: {report.command}")
+
+
+def repeat_command(scenario: str, options: RunOptions, overrides: list[str]) -> str:
+    """The command that repeats a run, wherever its folder is."""
+    words = ["twin", "run", scenario, "--seed", str(options.seed), "--clock", str(options.clock)]
+    if options.broker is not BrokerKind.MEMORY:
+        words += ["--broker", str(options.broker)]
+    if options.air is not AirKind.BYTES:
+        words += ["--air", str(options.air)]
+    if options.database != DEFAULT_DATABASE:
+        words += ["--db", _without_password(options.database)]
+    for override in overrides:
+        words += ["--set", override]
+    return shlex.join(words)
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        raise BadInputError(
+            "is not an SQLAlchemy URL, such as postgresql+psycopg://user@host/name", key="--db"
+        ) from None

@@ -1,0 +1,102 @@
+"""The mesh as the bench sees it: from what the nodes trace, and from what goes over the air."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from protocols.errors import RemoteProtocolError
+from protocols.mesh.ieee802154 import MacHeader
+from twin.air.stations import Transmission
+from twin.rigs.folder import EventTrace
+
+OPERATIONAL = "operational"
+_MOST_HOPS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpan:
+    """A stretch of time, in seconds of the run, that a node spent in one join state."""
+
+    node: str
+    state: str
+    start_s: float
+    end_s: float | None
+
+
+class MeshView:
+    """Join states, parents and traffic of all nodes, by the scenario's names. `root` is the concentrator's name."""
+
+    def __init__(self, names: dict[bytes, str], root: str, trace: EventTrace) -> None:
+        self._names = names
+        self._root = root
+        self._states: dict[str, str] = {}
+        self._parents: dict[str, str | None] = {}
+        self._frames_towards: Counter[bytes] = Counter()
+        self.spans: list[StateSpan] = []
+        self.former_parents: dict[str, list[str]] = {}
+        trace.listeners.append(self._event)
+
+    def observe(self, transmission: Transmission) -> None:
+        """Called for every frame that goes on the air."""
+        try:
+            header, _ = MacHeader.decode(transmission.psdu)
+        except RemoteProtocolError:
+            return
+        if header.destination:
+            self._frames_towards[header.destination] += 1
+
+    def operational(self, name: str) -> bool:
+        return self._states.get(name) == OPERATIONAL
+
+    def state(self, name: str) -> str:
+        return self._states.get(name, "off")
+
+    def parent(self, name: str) -> str | None:
+        return self._parents.get(name)
+
+    def hops(self, name: str) -> int | None:
+        """Hops along the preferred parents up to the concentrator; None where the chain does not get there."""
+        hops, here = 0, name
+        while here != self._root:
+            above = self._parents.get(here)
+            hops += 1
+            if above is None or hops > _MOST_HOPS:
+                return None
+            here = above
+        return hops
+
+    def frames_towards(self, eui64: bytes) -> int:
+        """Unicast frames sent so far to this link-layer address, acknowledgements included."""
+        return self._frames_towards[eui64]
+
+    def powered_off(self, name: str, now_s: float) -> None:
+        """The bench took a node's power: it is in no state and has no parent any more."""
+        self._enter(name, None, now_s)
+        self._parents.pop(name, None)
+
+    def _event(self, kind: str, fields: dict[str, object]) -> None:
+        node, at = fields.get("node"), fields["t"]
+        if not isinstance(node, str) or not isinstance(at, float):
+            return
+        if kind == "mesh-state":
+            self._enter(node, str(fields["state"]), at)
+        elif kind == "mesh-parent":
+            self._change_parent(node, fields["parent"])
+
+    def _enter(self, node: str, state: str | None, now_s: float) -> None:
+        last = next((index for index in range(len(self.spans) - 1, -1, -1) if self.spans[index].node == node), None)
+        if last is not None and self.spans[last].end_s is None:
+            open_span = self.spans[last]
+            self.spans[last] = StateSpan(node, open_span.state, open_span.start_s, now_s)
+        if state is None:
+            self._states.pop(node, None)
+        else:
+            self._states[node] = state
+            self.spans.append(StateSpan(node, state, now_s, None))
+
+    def _change_parent(self, node: str, parent: object) -> None:
+        before = self._parents.get(node)
+        if before is not None:
+            self.former_parents.setdefault(node, []).append(before)
+        self._parents[node] = self._names.get(bytes.fromhex(parent)) if isinstance(parent, str) else None

@@ -1,0 +1,145 @@
+"""The meters of a rig, run in process: hardware verbs, and the power switch that meter and radio share."""
+
+from __future__ import annotations
+
+from grid.household import Household
+from meters.hardware.flash import Flash
+from meters.hardware.metrology import NANOJOULES_PER_WH, Metrology
+from meters.hardware.power import PowerSupply
+from meters.hardware.rtc import Rtc
+from meters.meter import MeshSettings, Meter, MeterHardware
+from protocols.mesh.timers import profile_named
+from twin.air.air import Air, Position
+from twin.air.radio import Radio
+from twin.clock.clocks import RunClock
+from twin.clock.seeds import KeyFactory, Seeds
+from twin.rigs.folder import EventTrace
+from twin.rigs.provisioning import MeterProvision, Provision
+from twin.scenarios.schema import MeterSettings, Scenario
+
+NETWORK_NAME = "openami"
+
+
+class RigMeter:
+    """One meter under test, with everything that a bench can do to it. Names and serials are the scenario's."""
+
+    def __init__(self, provision: MeterProvision, meter: Meter, radio: Radio, household: Household, air: Air) -> None:
+        self.provision = provision
+        self.meter = meter
+        self.radio = radio
+        self.household = household
+        self._air = air
+
+    @property
+    def settings(self) -> MeterSettings:
+        return self.provision.settings
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def serial(self) -> str:
+        return self.settings.serial
+
+    @property
+    def eui64(self) -> bytes:
+        return self.provision.identity.eui64
+
+    @property
+    def rtc(self) -> Rtc:
+        return self.meter.rtc
+
+    @property
+    def flash(self) -> Flash:
+        return self.meter.flash
+
+    @property
+    def metrology(self) -> Metrology:
+        return self.meter.metrology
+
+    @property
+    def power(self) -> PowerSupply:
+        return self.meter.power
+
+    @property
+    def alive(self) -> bool:
+        return self.radio.alive
+
+    def imported_wh(self) -> float:
+        """What the metrology chip has counted so far: the truth that readings are compared with."""
+        return self.metrology.delivered.active_import_nj / NANOJOULES_PER_WH
+
+    def power_on(self) -> None:
+        self._air.revive(self.name)
+        self.meter.power_on()
+
+    def power_off(self) -> None:
+        """The supply of meter and radio fails at once: what is in RAM is lost, flash stays."""
+        self.meter.power_off()
+        self._air.kill(self.name)
+
+
+def build_meters(
+    scenario: Scenario,
+    provision: Provision,
+    air: Air,
+    clock: RunClock,
+    seeds: Seeds,
+    keys: KeyFactory,
+    trace: EventTrace,
+) -> dict[str, RigMeter]:
+    """All meters of a scenario, still without power, by name."""
+    mesh = MeshSettings(
+        network_name=NETWORK_NAME,
+        keys=(provision.link_key,),
+        profile=profile_named(scenario.timers),
+        active_key_index=provision.link_key.index,
+        max_psdu_bytes=scenario.radio.max_psdu_bytes,
+    )
+    return {item.settings.name: _build_meter(item, mesh, air, clock, seeds, keys, trace) for item in provision.meters}
+
+
+def _build_meter(
+    item: MeterProvision,
+    mesh: MeshSettings,
+    air: Air,
+    clock: RunClock,
+    seeds: Seeds,
+    keys: KeyFactory,
+    trace: EventTrace,
+) -> RigMeter:
+    settings, model = item.settings, item.model
+    stream = f"meter/{settings.serial}"
+    household = Household(
+        seeds.stream(f"{stream}/household"),
+        people=settings.household.people,
+        daily_kwh=settings.household.daily_kwh,
+        phases=model.phases,
+        nominal_v=model.nominal_voltage_v,
+        nominal_hz=model.nominal_frequency_hz,
+        local_offset_s=-60 * model.time_zone_deviation_min,
+    )
+    hardware = MeterHardware.for_model(
+        model,
+        clock,
+        clock.loop,
+        household,
+        seeds.stream(f"{stream}/hardware"),
+        crystal_ppm=settings.crystal_ppm,
+    )
+    radio = air.add_radio(settings.name, item.identity.eui64, Position(*settings.position))
+    air.kill(settings.name)
+    meter = Meter(
+        model,
+        item.identity,
+        item.keys,
+        hardware,
+        timers=clock.loop,
+        rng=seeds.stream(f"{stream}/firmware"),
+        key_source=keys(f"{stream}/firmware"),
+        trace=trace.of(settings.name),
+        radio=radio.host,
+        mesh=mesh,
+    )
+    return RigMeter(item, meter, radio, household, air)

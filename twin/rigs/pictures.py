@@ -1,0 +1,71 @@
+"""What a run looked like: the rig's facts, given to `twin.conformance.drawing`."""
+
+from __future__ import annotations
+
+from twin.conformance.drawing import MapArea, MapLink, MapNode, Span, timeline, topology
+from twin.rigs.rig import DCU_NODE, Rig
+
+_STATE_COLOURS = {
+    "off": "#c9ced6",
+    "select_pan": "#cfe0f7",
+    "authenticate": "#a9c8ef",
+    "configure": "#7fb0e8",
+    "route": "#f0b04f",
+    "operational": "#1d7f45",
+}
+
+
+def mesh_map(rig: Rig) -> str:
+    """Nodes, links that carried frames, routes now and before, obstacles."""
+    dcu_x, dcu_y = rig.scenario.dcu.position
+    nodes = [MapNode(DCU_NODE, dcu_x, dcu_y, "dcu", f"DCU {rig.scenario.dcu.id}")]
+    for meter in rig.meters.values():
+        x_m, y_m = meter.settings.position
+        kind = "meter" if meter.alive else "dead"
+        state = rig.mesh.state(meter.name) if meter.alive else "without power"
+        nodes.append(MapNode(meter.name, x_m, y_m, kind, f"{meter.name}, {meter.serial}: {state}"))
+    scenario = rig.scenario
+    areas = [MapArea(tuple(wood.polygon), f"wood, {wood.loss_db:g} dB") for wood in scenario.vegetation]
+    areas += [MapArea(tuple(ridge.line), f"terrain, {ridge.loss_db:g} dB", closed=False) for ridge in scenario.terrain]
+    return topology(nodes, _links(rig), areas)
+
+
+def _links(rig: Rig) -> list[MapLink]:
+    links = [
+        MapLink(
+            link.sender,
+            link.receiver,
+            "heard",
+            f"{link.sender} to {link.receiver}: {link.distance_m:.0f} m, {link.rss_dbm:.0f} dBm, "
+            f"{link.received} frames received",
+        )
+        for link in rig.air.links()
+        if link.received
+    ]
+    for name in rig.meters:
+        parent = rig.mesh.parent(name)
+        links += [
+            MapLink(name, former, "former", f"{name} was relayed by {former}")
+            for former in dict.fromkeys(rig.mesh.former_parents.get(name, ()))
+            if former != parent
+        ]
+        if parent is not None:
+            links.append(MapLink(name, parent, "route", f"{name} sends through {parent}"))
+    return links
+
+
+def join_timeline(rig: Rig) -> str:
+    """Join states over the run, a lane a node."""
+    end_s = rig.clock.now()
+    spans = [
+        Span(
+            span.node,
+            span.start_s,
+            end_s if span.end_s is None else span.end_s,
+            _STATE_COLOURS[span.state],
+            note=f"{span.node}: {span.state} from {span.start_s:.2f} s",
+        )
+        for span in rig.mesh.spans
+        if span.node in rig.meters
+    ]
+    return timeline(spans, end_s, "Join states over time")

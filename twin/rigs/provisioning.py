@@ -1,0 +1,74 @@
+"""Identities and keys of one run: what a factory, a shipment file and an installer would have given the parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from meters.keys import MeterKeys
+from meters.meter import MeterIdentity
+from meters.models.library import load_model
+from meters.models.schema import MeterModel
+from protocols.mesh.config import LinkKey
+from protocols.ports import KeySource
+from twin.scenarios.schema import MeterSettings, Scenario
+
+# Locally administered EUI-64s (bit 1 of the first byte): no manufacturer's block is claimed for devices that do not
+# exist.
+_METER_BLOCK = bytes.fromhex("0249484d")
+_DCU_BLOCK = bytes.fromhex("02494844")
+_DCU_TITLE_PREFIX = b"IHD"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterProvision:
+    """One meter as it leaves the factory, and the keys that the head-end believes it has."""
+
+    settings: MeterSettings
+    model: MeterModel
+    identity: MeterIdentity
+    keys: MeterKeys = field(repr=False)
+    headend_keys: MeterKeys | None = field(repr=False)
+    """None where the head-end does not know the meter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """Everything that the parts of one run are given before they start."""
+
+    dcu_eui64: bytes
+    dcu_system_title: bytes
+    link_key: LinkKey
+    dcu_password: str = field(repr=False)
+    headend_password: str = field(repr=False)
+    meters: tuple[MeterProvision, ...]
+
+
+def provision(scenario: Scenario, keys: KeySource) -> Provision:
+    """Draw identities and keys for a scenario from `keys`. Raises BadInputError for a model that does not exist."""
+    dcu_system_title = _DCU_TITLE_PREFIX + (1).to_bytes(5, "big")
+    link_key = LinkKey(1, keys.random_bytes(16))
+    dcu_password, headend_password = keys.random_bytes(16).hex(), keys.random_bytes(16).hex()
+    meters = tuple(
+        _meter(settings, number, dcu_system_title, keys) for number, settings in enumerate(scenario.meters, 1)
+    )
+    return Provision(
+        dcu_eui64=_DCU_BLOCK + (1).to_bytes(4, "big"),
+        dcu_system_title=dcu_system_title,
+        link_key=link_key,
+        dcu_password=dcu_password,
+        headend_password=headend_password,
+        meters=meters,
+    )
+
+
+def _meter(settings: MeterSettings, number: int, client_title: bytes, source: KeySource) -> MeterProvision:
+    model = load_model(settings.model)
+    title = model.manufacturer.encode("ascii") + number.to_bytes(5, "big")
+    keys = MeterKeys.generate(source, system_title=title, client_system_title=client_title)
+    headend_keys: MeterKeys | None = keys
+    if settings.wrong_key:
+        headend_keys = replace(keys, encryption_key=source.random_bytes(16))
+    if not settings.known_to_hes:
+        headend_keys = None
+    identity = MeterIdentity(settings.serial, _METER_BLOCK + number.to_bytes(4, "big"))
+    return MeterProvision(settings, model, identity, keys, headend_keys)

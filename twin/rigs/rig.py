@@ -1,0 +1,244 @@
+"""The rig: all parts of a run put together, with the same verbs whatever runs behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from dcu.config import DcuConfig
+from dcu.daemon import Dcu
+from dcu.storage import FileStorage, MemoryStorage, Storage
+from protocols.mesh import phy
+from protocols.mesh.config import RadioSettings
+from protocols.ports import KeySource
+from twin.air.air import Air, AirSettings, Position, write_keys
+from twin.air.pipeline import FramePipeline
+from twin.clock.clocks import ClockKind, RunClock
+from twin.clock.seeds import KeyFactory, Seeds, SystemKeys
+from twin.errors import RigError
+from twin.hes.hes import Hes
+from twin.rigs.brokers import BrokerRig, open_broker
+from twin.rigs.dcu import RigDcu
+from twin.rigs.folder import EventTrace, RunFolder
+from twin.rigs.mesh_view import MeshView
+from twin.rigs.meters import NETWORK_NAME, RigMeter, build_meters
+from twin.rigs.options import DEFAULT_DATABASE, AirKind, RunOptions
+from twin.rigs.provisioning import Provision, provision
+from twin.rigs.watch import Watch
+from twin.scenarios.loading import LoadedScenario
+from twin.scenarios.schema import Scenario
+
+DCU_NODE = "DCU"
+CAPTURE = "air.pcap"
+KEYS = "keys.json"
+
+
+class Rig:
+    """What a step, a conformance case and a test get. Built by `open_rig`."""
+
+    def __init__(
+        self,
+        loaded: LoadedScenario,
+        options: RunOptions,
+        clock: RunClock,
+        trace: EventTrace,
+        parts: Provision,
+        *,
+        air: Air,
+        meters: dict[str, RigMeter],
+        broker: BrokerRig,
+        dcu: RigDcu,
+        hes: Hes,
+    ) -> None:
+        self.loaded = loaded
+        self.options = options
+        self.clock = clock
+        self.trace = trace
+        self.parts = parts
+        self.air = air
+        self.meters = meters
+        self.broker = broker
+        self.backhaul = broker.backhaul
+        self.dcu = dcu
+        self.hes = hes
+        self._watch = Watch(trace)
+        names = {meter.eui64: name for name, meter in meters.items()} | {parts.dcu_eui64: DCU_NODE}
+        self.mesh = MeshView(names, DCU_NODE, trace)
+        air.medium.on_air.append(self.mesh.observe)
+
+    @property
+    def virtual(self) -> bool:
+        return self.clock.kind is ClockKind.VIRTUAL
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.loaded.scenario
+
+    def value(self, parameter: str) -> float | int | str | bool:
+        """A parameter of the scenario, as `--set` left it."""
+        return self.loaded.values[parameter]
+
+    def meter(self, name: str) -> RigMeter:
+        """Raises RigError for a name that the scenario does not have."""
+        try:
+            return self.meters[name]
+        except KeyError:
+            raise RigError(f"no meter {name!r} in this scenario; there are: {', '.join(self.meters)}") from None
+
+    async def until(self, condition: Callable[[], bool], *, timeout_s: float) -> bool:
+        """Wait until the condition holds; False if it does not within `timeout_s` of the run's time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._watch.until(condition)
+        except TimeoutError:
+            return condition()
+        return True
+
+
+@asynccontextmanager
+async def open_rig(
+    loaded: LoadedScenario, options: RunOptions, clock: RunClock, folder: RunFolder, trace: EventTrace
+) -> AsyncIterator[Rig]:
+    """Build and start every part; stop them all again, in the reverse order, whatever happens."""
+    scenario, seeds = loaded.scenario, Seeds(options.seed)
+    keys = _key_factory(clock, seeds)
+    parts = provision(scenario, keys("provisioning"))
+    async with AsyncExitStack() as stack:
+        air = _build_air(scenario, options, clock, seeds, parts, trace)
+        stack.callback(air.close)
+        air.capture_to(folder.file(CAPTURE), start_utc_s=clock.utc_s() - clock.loop.time(), observer=DCU_NODE)
+        write_keys(folder.file(KEYS), parts.link_key.key)
+        dcu_radio = air.add_radio(DCU_NODE, parts.dcu_eui64, Position(*scenario.dcu.position))
+        meters = build_meters(scenario, parts, air, clock, seeds, keys, trace)
+        broker = await stack.enter_async_context(
+            open_broker(options.broker, scenario.dcu.id, parts, clock, seeds, folder, trace)
+        )
+        hes = Hes(
+            clock,
+            uplink=broker.headend_uplink(),
+            rng=seeds.stream("hes"),
+            trace=trace,
+            vault_key=keys("hes").random_bytes(32),
+            store_url=_store_url(options, folder),
+        )
+        stack.push_async_callback(hes.stop)
+        _announce(hes, parts)
+        hes.start()
+        storage = _dcu_storage(clock, folder)
+        dcu = RigDcu(
+            lambda: Dcu(
+                _dcu_config(scenario, parts),
+                loop=clock.loop,
+                radio=dcu_radio.host,
+                uplink=broker.dcu_uplink(),
+                storage=storage,
+                key_source=keys("dcu"),
+                rng=seeds.stream("dcu"),
+                utc_s=clock.utc_s,
+                trace=trace.of(DCU_NODE),
+            ),
+            dcu_radio,
+            air,
+        )
+        rig = Rig(loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes)
+        stack.push_async_callback(dcu.stop)
+        dcu.start()
+        for meter in meters.values():
+            meter.power_on()
+            stack.callback(_switch_off, meter)
+        yield rig
+
+
+def _store_url(options: RunOptions, folder: RunFolder) -> str:
+    if options.database != DEFAULT_DATABASE:
+        return options.database
+    return f"sqlite:///{folder.file('mdms.sqlite')}"
+
+
+def _announce(hes: Hes, parts: Provision) -> None:
+    """The manufacturer's shipment file, as far as the scenario lets the head-end have it."""
+    for meter in parts.meters:
+        keys = meter.headend_keys
+        if keys is not None:
+            hes.add_shipment(
+                meter.identity.serial,
+                eui64=meter.identity.eui64,
+                system_title=keys.system_title,
+                encryption_key=keys.encryption_key,
+                authentication_key=keys.authentication_key,
+                security_suite=keys.suite,
+                broadcast_key=keys.broadcast_key,
+            )
+
+
+def _switch_off(meter: RigMeter) -> None:
+    if meter.alive:
+        meter.power_off()
+
+
+def _key_factory(clock: RunClock, seeds: Seeds) -> KeyFactory:
+    """Virtual runs repeat their keys from the seed; real ones take the system's randomness."""
+    if clock.kind is ClockKind.VIRTUAL:
+        return seeds.keys
+    system: KeySource = SystemKeys()
+    return lambda _: system
+
+
+def _dcu_storage(clock: RunClock, folder: RunFolder) -> Storage:
+    return MemoryStorage() if clock.kind is ClockKind.VIRTUAL else FileStorage(folder.file("dcu"))
+
+
+def _dcu_config(scenario: Scenario, parts: Provision) -> DcuConfig:
+    return DcuConfig(
+        dcu_id=scenario.dcu.id,
+        eui64=parts.dcu_eui64,
+        system_title=parts.dcu_system_title,
+        link_key=parts.link_key.key,
+        key_index=parts.link_key.index,
+        network_name=NETWORK_NAME,
+        radio=radio_settings(scenario),
+        timers_profile=scenario.timers,
+    )
+
+
+def _radio_numbers(scenario: Scenario) -> tuple[int, int]:
+    """Channel plan and FSK mode by their Wi-SUN numbers."""
+    rate_bps = scenario.radio.data_rate_kbps * 1000
+    plan = next(number for number, plan in phy.CHANNEL_PLANS.items() if plan.name == scenario.radio.region)
+    mode = next(number for number, mode in phy.FSK_MODES.items() if mode.rate_bps == rate_bps)
+    return plan, mode
+
+
+def radio_settings(scenario: Scenario) -> RadioSettings:
+    """How every radio of the scenario is told to work."""
+    plan, mode = _radio_numbers(scenario)
+    return RadioSettings(plan=plan, fsk_mode=mode, max_psdu_bytes=scenario.radio.max_psdu_bytes)
+
+
+def _build_air(
+    scenario: Scenario, options: RunOptions, clock: RunClock, seeds: Seeds, parts: Provision, trace: EventTrace
+) -> Air:
+    plan, mode = _radio_numbers(scenario)
+    air = Air(
+        clock.loop,
+        seeds,
+        settings=AirSettings(plan=plan, fsk_mode=mode, shadowing_sigma_db=scenario.radio.shadowing_db),
+        pipeline=_pipeline(options.air, parts),
+        trace=trace,
+    )
+    for wood in scenario.vegetation:
+        air.add_vegetation(wood.polygon, wood.loss_db)
+    for ridge in scenario.terrain:
+        air.add_terrain(ridge.line, ridge.loss_db)
+    return air
+
+
+def _pipeline(kind: AirKind, parts: Provision) -> FramePipeline | None:
+    if kind is AirKind.BYTES:
+        return None
+    try:
+        from twin.air.scapy_layers.pipeline import ScapyPipeline
+    except ModuleNotFoundError as error:
+        raise RigError("--air scapy needs Scapy: pip install 'openami-twin[scapy]'") from error
+    return ScapyPipeline({parts.link_key.index: parts.link_key.key})

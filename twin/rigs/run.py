@@ -1,0 +1,172 @@
+"""One run from a loaded scenario to a written run folder."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from twin.clock.clocks import ClockKind, RealClock, RunClock, VirtualClock
+from twin.conformance.report import Figure, RunReport, Table, write_report
+from twin.conformance.verdicts import Attempt, CaseResult, Record, Verdict, equals
+from twin.rigs import pictures
+from twin.rigs.folder import EventTrace, RunFolder
+from twin.rigs.options import AirKind, BrokerKind, RunOptions
+from twin.rigs.rig import Rig, open_rig
+from twin.scenarios.loading import LoadedScenario
+from twin.scenarios.playing import Progress, play, resolve_script
+
+_REPORT_FILES = ("report.html", "report.json", "report.xml")
+
+
+def run_scenario(
+    loaded: LoadedScenario, options: RunOptions, folder: RunFolder, command: str, progress: Progress
+) -> RunReport:
+    """Play the scenario and write its report. Raises BadInputError or RigError where it cannot even begin."""
+    script = resolve_script(loaded)
+    clock = _make_clock(loaded, options)
+    handler = folder.log_handler()
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        with folder.file("events.jsonl").open("w", encoding="utf-8") as file:
+            trace = EventTrace(file, clock)
+
+            async def main() -> RunReport:
+                async with open_rig(loaded, options, clock, folder, trace) as rig:
+                    cases = await play(script, rig, progress)
+                    cases.append(_health(rig))
+                    return _report(rig, cases, command)
+
+            report = clock.run(main())
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+    report = replace(report, files=tuple(sorted({*folder.written(), *_REPORT_FILES} - {"run.log"})))
+    write_report(report, folder.path)
+    return report
+
+
+def _make_clock(loaded: LoadedScenario, options: RunOptions) -> RunClock:
+    return VirtualClock(loaded.scenario.start) if options.clock is ClockKind.VIRTUAL else RealClock()
+
+
+def _health(rig: Rig) -> CaseResult:
+    """The rig's own verdict: an exception that nobody caught makes a run an ERROR, whatever the steps measured."""
+    record = Record()
+    record.measure("errors that nobody caught", len(rig.unhandled), limit=equals(0))
+    record.measure("background tasks that failed", rig.trace.counts.get("dcu-task-failed", 0), limit=equals(0))
+    verdict, reason = record.verdict()
+    if verdict is Verdict.FAIL:
+        verdict, reason = Verdict.ERROR, "; ".join([reason, *rig.unhandled])
+    now = rig.clock.now()
+    attempt = Attempt(verdict, reason, now, now, tuple(record.measurements))
+    return CaseResult("rig-health", "the rig itself ran without an error", (), (attempt,))
+
+
+def _report(rig: Rig, cases: list[CaseResult], command: str) -> RunReport:
+    scenario, options = rig.scenario, rig.options
+    return RunReport(
+        title=scenario.title,
+        about=scenario.about,
+        conditions={
+            "scenario": scenario.scenario,
+            "seed": str(options.seed),
+            "clock": str(options.clock),
+            "timer profile": scenario.timers,
+            "radio": (
+                f"{scenario.radio.region}, {scenario.radio.data_rate_kbps} kb/s, "
+                f"PSDU up to {scenario.radio.max_psdu_bytes} bytes"
+            ),
+            "emulated": _emulated(options),
+            "real": _real(options),
+        },
+        command=command,
+        simulated_s=rig.clock.now(),
+        cases=tuple(cases),
+        statistics=_statistics(rig),
+        figures=_figures(rig),
+        tables=(_meter_table(rig), _traffic_table(rig)),
+        warnings=(),
+    )
+
+
+def _emulated(options: RunOptions) -> str:
+    parts = ["meters", "air", "backhaul" if options.broker is BrokerKind.MEMORY else "", "households"]
+    if options.broker is BrokerKind.MEMORY:
+        parts.append("MQTT broker (real packets, in memory)")
+    return ", ".join(part for part in parts if part)
+
+
+def _real(options: RunOptions) -> str:
+    parts = ["every byte at every boundary", "the DCU's daemon, natively", "the head-end's REST interface and database"]
+    if options.broker is BrokerKind.MOSQUITTO:
+        parts.append("mosquitto over TCP on loopback")
+    if options.broker is BrokerKind.EMBEDDED:
+        parts.append("amqtt over TCP on loopback")
+    if options.air is AirKind.SCAPY:
+        parts.append("every frame dissected and rebuilt by Scapy")
+    return ", ".join(parts)
+
+
+def _statistics(rig: Rig) -> dict[str, object]:
+    air = rig.air.statistics()
+    return {
+        "transmissions": air.transmissions,
+        "receptions": air.receptions,
+        "nodes": {
+            node.name: {
+                "sent": node.sent,
+                "received": node.received,
+                "lost": dict(sorted(node.lost.items())),
+                "airtime_s": round(node.airtime_s, 6),
+                "duty_cycle": round(node.duty_cycle, 9),
+            }
+            for node in air.nodes
+        },
+        "events": dict(sorted(rig.trace.counts.items())),
+    }
+
+
+def _figures(rig: Rig) -> tuple[Figure, ...]:
+    return (
+        Figure(
+            "The mesh",
+            "To scale. Blue: the way a meter's traffic took at the end of the run; dashed red: ways it took before; "
+            "grey: links that carried frames. Point at a node or a line for its figures.",
+            pictures.mesh_map(rig),
+        ),
+        Figure(
+            "Joining and healing",
+            "Join states of every node over the run: from looking for a PAN (light) to operational (dark).",
+            pictures.join_timeline(rig),
+        ),
+    )
+
+
+def _meter_table(rig: Rig) -> Table:
+    rows = []
+    for meter in rig.meters.values():
+        hops = rig.mesh.hops(meter.name)
+        x_m, y_m = meter.settings.position
+        rows.append((
+            meter.name, meter.serial, meter.provision.model.model, f"{x_m:g}, {y_m:g}", rig.mesh.state(meter.name),
+            rig.mesh.parent(meter.name) or "–", "–" if hops is None else hops, f"{meter.imported_wh():.1f}",
+            f"{meter.household.daily_kwh:.2f}", len(rig.hes.registrations(meter.serial)),
+        ))  # fmt: skip
+    columns = (
+        "Meter", "Serial", "Model", "Position, m", "State", "Relay", "Hops", "Counted, Wh", "Mean day, kWh",
+        "Registrations",
+    )  # fmt: skip
+    return Table("Meters at the end of the run", columns, tuple(rows))
+
+
+def _traffic_table(rig: Rig) -> Table:
+    rows = tuple(
+        (
+            node.name, node.sent, node.received, sum(node.lost.values()), f"{node.airtime_s:.2f}",
+            f"{100 * node.duty_cycle:.3f}",
+        )
+        for node in rig.air.statistics().nodes
+    )  # fmt: skip
+    columns = ("Node", "Frames sent", "Frames received", "Receptions lost", "Time on air, s", "Duty cycle, %")
+    return Table("Traffic", columns, rows)

@@ -1,0 +1,223 @@
+"""Steps of the spine: joining, use cases I and II, healing, power recovery, quiet running."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+
+from protocols.headend.quantities import ON_DEMAND
+from twin.conformance.verdicts import Record, at_least, at_most, differs_from, equals, within
+from twin.hes.hes import ReadResult
+from twin.hes.tables import Meter as MeterRow
+from twin.hes.tables import MeterState
+from twin.rigs.meters import RigMeter
+from twin.rigs.rig import DCU_NODE, Rig
+from twin.scenarios.steps import SkipStep, step
+
+_ENERGY = "active_energy_import"
+_DEADLINE_S = 60.0
+_GRACE_S = 15.0
+"""How much later than its deadline an operator's answer may be: the way over the backhaul."""
+
+
+@step("all meters join the mesh", timeout_s=180)
+async def join(rig: Rig, record: Record, within_s: float = 120.0) -> None:
+    """Every meter scans, synchronizes, gets its configuration and a route."""
+    started_s = rig.clock.now()
+    names = list(rig.meters)
+    await rig.until(lambda: all(rig.mesh.operational(name) for name in names), timeout_s=within_s)
+    record.measure("meters in the mesh", sum(rig.mesh.operational(name) for name in names), limit=equals(len(names)))
+    record.measure("time until the last one was in", rig.clock.now() - started_s, unit="s", limit=at_most(within_s))
+    record.measure("most hops", max(rig.mesh.hops(name) or 0 for name in names))
+
+
+@step("use case I: every meter is registered", timeout_s=180, requirement=("UC-I.1", "UC-I.2"))
+async def register(rig: Rig, record: Record, within_s: float = 120.0) -> None:
+    """Mutual authentication, and the row that the head-end keeps: serial, MAC, public keys, hardware revision."""
+    started_s = rig.clock.now()
+    wanted = {meter.serial for meter in rig.meters.values()}
+
+    def registered() -> dict[str, MeterRow]:
+        return {row.serial: row for row in rig.hes.meters() if row.state == MeterState.REGISTERED}
+
+    await rig.until(lambda: wanted <= registered().keys(), timeout_s=within_s)
+    rows = {serial: row for serial, row in registered().items() if serial in wanted}
+    record.measure("meters registered", len(rows), limit=equals(len(wanted)))
+    record.measure("time until the last one was registered", rig.clock.now() - started_s, unit="s")
+    agreed = sum(_row_agrees(meter, rows.get(meter.serial)) for meter in rig.meters.values())
+    record.measure("rows that agree with the meters' own identity", agreed, limit=equals(len(wanted)))
+    mutual = sum(row.authentication_mechanism == 5 for row in rows.values())
+    record.measure("meters authenticated mutually by HLS 5 (GMAC)", mutual, limit=equals(len(wanted)))
+
+
+def _row_agrees(meter: RigMeter, row: MeterRow | None) -> bool:
+    """Every field of UC-I.2, compared with what the meter was made with."""
+    if row is None:
+        return False
+    keys = {item["purpose"]: item["key"].lower() for item in json.loads(row.public_keys_json)}
+    signing, agreement = meter.provision.keys.public_key_points()
+    return (
+        row.eui64.lower() == meter.eui64.hex()
+        and row.system_title.lower() == meter.provision.keys.system_title.hex()
+        and row.hardware_revision == meter.provision.model.hardware_revision
+        and keys == {"signing": signing.hex(), "agreement": agreement.hex()}
+    )
+
+
+@step("a far meter is relayed", timeout_s=60, requirement="NET-1")
+async def relayed(rig: Rig, record: Record, meter: str) -> None:
+    """The meter has no link to the DCU: it is further than 400 m away, and its traffic takes a relay."""
+    far = rig.meter(meter)
+    reach = {(link.sender, link.receiver): link for link in rig.air.links()}
+    distance_m = math.dist(far.settings.position, rig.scenario.dcu.position)
+    record.measure(f"distance of {meter} from the DCU", distance_m, unit="m", limit=at_least(400))
+    record.measure(f"links between {meter} and the DCU", int((meter, DCU_NODE) in reach), limit=equals(0))
+    longest_m = max((link.distance_m for link in reach.values() if link.received), default=0.0)
+    record.measure("longest link that carried a frame", longest_m, unit="m", limit=at_most(400))
+    record.measure(f"hops from {meter} to the DCU", rig.mesh.hops(meter), limit=at_least(2))
+    record.measure(f"relay of {meter}", rig.mesh.parent(meter) or "none", limit=differs_from(DCU_NODE))
+
+
+@step("use case II: the operator reads every meter", timeout_s=300, requirement="UC-II.1")
+async def read_all(rig: Rig, record: Record) -> None:
+    """On-demand readings through REST, MQTT and mesh, compared with what the meters' hardware has counted."""
+    alive = [meter for meter in rig.meters.values() if meter.alive]
+    started_s = rig.clock.now()
+    results = await asyncio.gather(*(_read(rig, meter) for meter in alive))
+    record.measure("readings answered", sum(result.ok for result in results), limit=equals(len(alive)))
+    record.measure("readings with every quantity", sum(result.complete for result in results), limit=equals(len(alive)))
+    truthful = sum(result.truthful for result in results)
+    record.measure("readings that agree with the meter's own count", truthful, limit=equals(len(alive)))
+    slowest_s = max(item.result.elapsed_s for item in results)
+    record.measure("slowest reading", slowest_s, unit="s", limit=at_most(_DEADLINE_S))
+    record.measure("time for all", rig.clock.now() - started_s, unit="s")
+
+
+@step("the operator reads one meter", timeout_s=120, requirement="UC-II.1")
+async def read(rig: Rig, record: Record, meter: str) -> None:
+    """One on-demand reading; its values are in the report."""
+    reading = await _read(rig, rig.meter(meter))
+    record.measure("status", reading.result.status, limit=equals("ok"))
+    record.measure("every quantity is there", reading.complete, limit=equals(True))
+    record.measure("agrees with the meter's own count", reading.truthful, limit=equals(True))
+    record.measure("duration", reading.result.elapsed_s, unit="s", limit=at_most(_DEADLINE_S))
+    for value in reading.result.values.values():
+        record.measure(value.name, value.display)
+
+
+@step("a relay dies and its children heal", timeout_s=180, requirement="NET-2")
+async def relay_dies(rig: Rig, record: Record, meter: str, relay: str, within_s: float = 90.0) -> None:
+    """The relay's power fails while the meter is read through it. The mesh finds another way by itself."""
+    victim, orphan = rig.meter(relay), rig.meter(meter)
+    record.measure(f"relay of {meter} before", rig.mesh.parent(meter) or "none", limit=equals(relay))
+    died_s = rig.clock.now()
+    victim.power_off()
+    under_way = asyncio.ensure_future(_read(rig, orphan, deadline_s=within_s))
+    healed = await rig.until(lambda: rig.mesh.parent(meter) not in (None, relay), timeout_s=within_s)
+    record.measure(f"{meter} has another relay", healed, limit=equals(True))
+    record.measure(f"relay of {meter} after", rig.mesh.parent(meter) or "none", limit=differs_from(relay))
+    record.measure("time to heal", rig.clock.now() - died_s, unit="s", limit=at_most(within_s))
+    reading = await under_way
+    record.measure("the reading that was under way", reading.result.status, limit=equals("ok"))
+    others = [item for item in rig.meters.values() if item.alive and item is not orphan]
+    results = await asyncio.gather(*(_read(rig, item) for item in others))
+    record.measure("readings of the other meters lost", sum(not item.ok for item in results), limit=equals(0))
+
+
+@step("an unreachable meter gives a clear time-out", timeout_s=180, requirement="UC-II.2")
+async def read_unreachable(rig: Rig, record: Record, meter: str, deadline_s: float = 12.0) -> None:
+    """The operator is told at the deadline, and the DCU does not try again after it."""
+    target = rig.meter(meter)
+    if target.alive:
+        raise SkipStep(f"{meter} is alive")
+    result = (await _read(rig, target, deadline_s=deadline_s)).result
+    record.measure("status", result.status, limit=equals("timeout"))
+    record.measure("what the operator is told", result.detail, limit=differs_from(""))
+    record.measure("answered after", result.elapsed_s, unit="s", limit=within(0, deadline_s + _GRACE_S))
+    before = rig.mesh.frames_towards(target.eui64)
+    await asyncio.sleep(2 * deadline_s)
+    late = rig.mesh.frames_towards(target.eui64) - before
+    record.measure("attempts after the deadline", late, limit=equals(0))
+    row = rig.hes.store.request(result.request_id)
+    record.measure("the request's state at the head-end", row.status if row else None, limit=equals("timeout"))
+
+
+@step("a meter's power fails and returns", timeout_s=240, requirement="UC-I.4")
+async def power_recovery(rig: Rig, record: Record, meter: str, off_s: float = 5.0, within_s: float = 120.0) -> None:
+    """The meter joins and registers again; the head-end keeps one row, and the energy register has not gone back."""
+    target = rig.meter(meter)
+    registrations = len(rig.hes.registrations(target.serial))
+    before_wh = (await _read(rig, target)).energy_wh
+    target.power_off()
+    await asyncio.sleep(off_s)
+    target.power_on()
+    back_s = rig.clock.now()
+    again = await rig.until(lambda: len(rig.hes.registrations(target.serial)) > registrations, timeout_s=within_s)
+    record.measure("registered again", again, limit=equals(True))
+    record.measure("time until it was back", rig.clock.now() - back_s, unit="s", limit=at_most(within_s))
+    rows = [row for row in rig.hes.meters() if row.serial == target.serial]
+    record.measure("rows of the meter at the head-end", len(rows), limit=equals(1))
+    after = await _read(rig, target)
+    record.measure("read after its return", after.result.status, limit=equals("ok"))
+    since_wh = None if before_wh is None or after.energy_wh is None else float(after.energy_wh - before_wh)
+    record.measure("energy counted since", since_wh, unit="Wh", limit=at_least(0))
+
+
+@step("quiet running with scheduled reads", timeout_s=400 * 86_400.0, requirement="UC-II.1")
+async def quiet_running(rig: Rig, record: Record, every_min: float = 60.0) -> None:
+    """For the parameter `hours`: every meter that lives is read on a schedule; nothing may be lost."""
+    hours = rig.value("hours")
+    if not hours:
+        raise SkipStep("no quiet running was asked for; --set hours=24 adds it")
+    if not rig.virtual:
+        raise SkipStep("hours of quiet running need the virtual clock")
+    assert isinstance(hours, int | float)
+    end_s = rig.clock.now() + hours * 3600
+    asked = answered = truthful = 0
+    while rig.clock.now() + every_min * 60 <= end_s + 1e-6:
+        await asyncio.sleep(every_min * 60)
+        alive = [meter for meter in rig.meters.values() if meter.alive]
+        results = await asyncio.gather(*(_read(rig, meter) for meter in alive))
+        asked += len(alive)
+        answered += sum(result.ok for result in results)
+        truthful += sum(result.truthful for result in results)
+    record.measure("hours", float(hours), unit="h")
+    record.measure("scheduled readings", asked, limit=at_least(1))
+    record.measure("scheduled readings answered", answered, limit=equals(asked))
+    record.measure("scheduled readings that agree with the meter's own count", truthful, limit=equals(asked))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One on-demand reading as the operator saw it, and between what the meter's hardware had counted meanwhile."""
+
+    result: ReadResult
+    lowest_wh: float
+    highest_wh: float
+
+    @property
+    def ok(self) -> bool:
+        return self.result.is_ok
+
+    @property
+    def complete(self) -> bool:
+        return all(name in self.result.values for name in ON_DEMAND)
+
+    @property
+    def energy_wh(self) -> Decimal | None:
+        value = self.result.values.get(_ENERGY)
+        return value.value if value is not None and isinstance(value.value, Decimal) and value.unit == "Wh" else None
+
+    @property
+    def truthful(self) -> bool:
+        """The energy lies between what the hardware had counted before and after, to the register's watt-hour."""
+        return self.energy_wh is not None and math.floor(self.lowest_wh) <= self.energy_wh <= self.highest_wh
+
+
+async def _read(rig: Rig, meter: RigMeter, deadline_s: float = _DEADLINE_S) -> _Reading:
+    lowest_wh = meter.imported_wh()
+    result = await rig.hes.read_meter(meter.serial, timeout_s=deadline_s)
+    return _Reading(result, lowest_wh, meter.imported_wh())
