@@ -89,7 +89,7 @@ class BorderRouter:
             role=Role.ROOT,
             pan_id=config.pan_id,
             prefix=config.prefix,
-            max_psdu_bytes=config.max_psdu_bytes,
+            radio=config.radio,
         )
         self._runner = MeshRunner(
             mesh,

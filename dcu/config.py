@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from protocols.mesh.config import RadioSettings
+
 
 @dataclass(frozen=True, slots=True)
 class DlmsTimeouts:
@@ -35,7 +37,7 @@ class DcuConfig:
     `dcu_id` names it in topics and logs. `eui64`, 8 bytes, is its radio's address; `system_title`, 8 bytes, its DLMS
     client title; `link_key`, 16 bytes, the mesh's group key under `key_index` 1 to 7; `prefix` the first 8 bytes of the
     mesh's IPv6 addresses. `timers_profile` names a profile
-    of `protocols.mesh.timers`. `max_psdu_bytes` is 127 or 2,047.
+    of `protocols.mesh.timers`. `radio` is how its radio works: channels, rate, longest frame.
     """
 
     dcu_id: str
@@ -46,7 +48,7 @@ class DcuConfig:
     network_name: str = "openami"
     pan_id: int = 0x0A41
     prefix: bytes = bytes.fromhex("fd00000000000a41")
-    max_psdu_bytes: int = 2047
+    radio: RadioSettings = field(default_factory=RadioSettings)
     timers_profile: str = "fan-small"
     parallel_readings: int = 8
     max_meters: int = 2000
