@@ -36,8 +36,8 @@ class DcuConfig:
 
     `dcu_id` names it in topics and logs. `eui64`, 8 bytes, is its radio's address; `system_title`, 8 bytes, its DLMS
     client title; `link_key`, 16 bytes, the mesh's group key under `key_index` 1 to 7; `prefix` the first 8 bytes of the
-    mesh's IPv6 addresses. `timers_profile` names a profile
-    of `protocols.mesh.timers`. `radio` is how its radio works: channels, rate, longest frame.
+    mesh's IPv6 addresses. `timers_profile` names a profile of `protocols.mesh.timers`. `radio` is how its radio
+    works: channels, rate, longest frame.
     """
 
     dcu_id: str
