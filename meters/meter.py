@@ -10,19 +10,12 @@ from meters.hardware.metrology import LoadSource, Metrology
 from meters.hardware.power import PowerSupply
 from meters.hardware.rtc import Crystal, Rtc
 from meters.hardware.world import World
+from meters.identity import MeterIdentity
 from meters.keys import MeterKeys
 from meters.models.schema import MeterModel
 from protocols.mesh.config import LinkKey
 from protocols.mesh.timers import TimersProfile
 from protocols.ports import ByteLink, KeySource, Timers, Trace
-
-
-@dataclass(frozen=True, slots=True)
-class MeterIdentity:
-    """What is printed on the meter: serial number (ASCII, at most 16) and EUI-64 of its radio (8 bytes)."""
-
-    serial: str
-    eui64: bytes
 
 
 @dataclass(frozen=True, slots=True)

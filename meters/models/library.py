@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from meters.datafile import DataFile, parse, read_text
+from meters.firmware.catalogue import check_row
 from meters.models.schema import MeterModel
 from protocols.errors import BadInputError
 
@@ -33,12 +34,13 @@ def _find(name_or_path: str) -> DataFile:
 
 
 def check_model(file: DataFile) -> MeterModel:
-    """The file as a model, its objects checked against what the firmware has. Raises BadInputError."""
+    """The file as a model whose every object the firmware can build. Raises BadInputError with line and object."""
     model = file.check(MeterModel)
     first: dict[tuple[str, int], int] = {}
     for index, row in enumerate(model.objects):
-        if row.rights not in model.rights:
-            raise file.error(f"no such rights; there are: {', '.join(model.rights)}", "objects", index, "rights")
+        problem = check_row(row, model)
+        if problem is not None:
+            raise file.error(f"{row.obis} ({row.name}): {problem.message}", "objects", index, problem.key)
         key = (row.obis, row.class_id)
         if key in first:
             line = file.line_of(("objects", first[key], "obis"))

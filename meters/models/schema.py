@@ -56,16 +56,20 @@ class Rights(FileModel):
 
 
 class ObjectRow(FileModel):
-    """One COSEM object. `kind` says what stands behind it; other keys are what that kind needs."""
+    """One COSEM object: a class, what it measures or shows, and who may do what with it."""
 
     obis: str
     class_id: int = Field(alias="class", ge=0, le=0xFFFF)
-    version: int = Field(default=0, ge=0, le=255)
     name: str = Field(min_length=1)
-    kind: str
     rights: str
+    measures: str | None = None
+    """The quantity or demand behind a register, as `meters.firmware.quantities` names it."""
+    shows: str | None = None
+    """What a Data object shows, as `meters.firmware.catalogue` names it."""
     unit: str | None = None
     scaler: int = Field(default=0, ge=-12, le=12)
+    type: str | None = None
+    """Data type of the value, as IEC 62056-5-3 names it: long-unsigned, double-long-unsigned, ..."""
     settings: dict[str, Any] = Field(default_factory=dict, alias="with")
 
     @field_validator("obis")

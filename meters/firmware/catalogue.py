@@ -1,0 +1,193 @@
+"""What a model's rows can be bound to: for each class the interface, the check of a row, and the object behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meters.firmware.objects.association import AssociationObject, SapAssignmentObject
+from meters.firmware.objects.basic import (
+    INTEGER_RANGES,
+    DataObject,
+    DemandObject,
+    MaximumDemandObject,
+    RegisterObject,
+)
+from meters.firmware.objects.classes import (
+    ASSOCIATION_LN,
+    CLOCK,
+    DATA,
+    DEMAND_REGISTER,
+    EXTENDED_REGISTER,
+    REGISTER,
+    SAP_ASSIGNMENT,
+    SECURITY_SETUP,
+)
+from meters.firmware.objects.clock import ClockObject
+from meters.firmware.objects.security_setup import SecuritySetupObject
+from meters.firmware.objects.shown import SHOWN
+from meters.firmware.quantities import DEMAND_FIELDS, DEMAND_UNITS, QUANTITIES, phases_needed
+from meters.firmware.services import Services
+from meters.models.schema import UNITS, MeterModel, ObjectRow
+from protocols.dlms.data import Tag
+from protocols.dlms.objects import CosemObject, InterfaceClass
+from protocols.dlms.units import ScalerUnit, Unit
+
+TYPES = {tag.name.lower().replace("_", "-"): tag for tag in INTEGER_RANGES}
+Make = Callable[[Services, ObjectRow], CosemObject]
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """What is wrong with a row of a model, and under which key."""
+
+    key: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassBinding:
+    """`uses` are the keys beside obis, class, name and rights that a row of this class may have."""
+
+    interface: InterfaceClass
+    make: Make
+    uses: tuple[str, ...] = ()
+
+
+def value_tag(row: ObjectRow) -> Tag:
+    """The data type of a row's value; without one, 32 bits with the sign that its quantity may have."""
+    if row.type is not None:
+        return TYPES[row.type]
+    return Tag.DOUBLE_LONG if row.measures and row.measures.endswith("_net") else Tag.DOUBLE_LONG_UNSIGNED
+
+
+def _make_data(services: Services, row: ObjectRow) -> CosemObject:
+    shown = SHOWN[row.shows or ""]
+    accept = shown.accept
+    return DataObject(
+        services.obis(row),
+        lambda: shown.value(services, row),
+        None if accept is None else lambda value: accept(services, row, value),
+    )
+
+
+def _make_register(services: Services, row: ObjectRow) -> CosemObject:
+    quantity = QUANTITIES[row.measures or ""]
+    return RegisterObject(services.obis(row), services.measurements, quantity, row.scaler, value_tag(row))
+
+
+def _make_maximum_demand(services: Services, row: ObjectRow) -> CosemObject:
+    demand = row.measures or ""
+    quantity = QUANTITIES[f"{demand}_maximum"]
+    return MaximumDemandObject(
+        services.obis(row), services.measurements, services.clock, demand, quantity, row.scaler, value_tag(row)
+    )
+
+
+def _make_demand(services: Services, row: ObjectRow) -> CosemObject:
+    demand = row.measures or ""
+    scaler_unit = ScalerUnit(row.scaler, DEMAND_UNITS[demand])
+    return DemandObject(services.obis(row), services.measurements, services.clock, demand, scaler_unit, value_tag(row))
+
+
+def _make_clock(services: Services, row: ObjectRow) -> CosemObject:
+    return ClockObject(services.obis(row), services.clock, measuring_period_s=services.model.demand_period_s)
+
+
+def _make_association(services: Services, row: ObjectRow) -> CosemObject:
+    return AssociationObject(
+        services.obis(row),
+        row.code[4],
+        {association.config.instance: association for association in services.associations},
+        services.object_lists,
+        services.secrets.change_secret,
+    )
+
+
+def _make_sap_assignment(services: Services, row: ObjectRow) -> CosemObject:
+    return SapAssignmentObject(services.obis(row), services.identity.logical_device_name(services.model.manufacturer))
+
+
+def _make_security_setup(services: Services, row: ObjectRow) -> CosemObject:
+    return SecuritySetupObject(services.obis(row), services.security, services.secrets)
+
+
+_MEASURED = ("measures", "unit", "scaler", "type")
+BINDINGS = {
+    binding.interface.class_id: binding
+    for binding in (
+        ClassBinding(DATA, _make_data, ("shows", "with")),
+        ClassBinding(REGISTER, _make_register, _MEASURED),
+        ClassBinding(EXTENDED_REGISTER, _make_maximum_demand, _MEASURED),
+        ClassBinding(DEMAND_REGISTER, _make_demand, _MEASURED),
+        ClassBinding(CLOCK, _make_clock),
+        ClassBinding(ASSOCIATION_LN, _make_association),
+        ClassBinding(SAP_ASSIGNMENT, _make_sap_assignment),
+        ClassBinding(SECURITY_SETUP, _make_security_setup),
+    )
+}
+
+
+def check_row(row: ObjectRow, model: MeterModel) -> RowProblem | None:
+    """What is wrong with an object of a model, None if the firmware can build it."""
+    binding = BINDINGS.get(row.class_id)
+    if binding is None:
+        known = ", ".join(str(class_id) for class_id in sorted(BINDINGS))
+        return RowProblem("class", f"this firmware has no objects of class {row.class_id}; it has: {known}")
+    for key in row.model_fields_set:
+        name = {"class_id": "class", "settings": "with"}.get(key, key)
+        if name not in ("obis", "class", "name", "rights", *binding.uses):
+            return RowProblem(name, f"an object of class {row.class_id} has no such key; remove it")
+    if row.rights not in model.rights:
+        return RowProblem("rights", f"no such rights; there are: {', '.join(model.rights)}")
+    if row.type is not None and row.type not in TYPES:
+        return RowProblem("type", f"no such type; there are: {', '.join(TYPES)}")
+    return _check_rights(row, model, binding.interface) or _check_source(row, model)
+
+
+def _check_rights(row: ObjectRow, model: MeterModel, interface: InterfaceClass) -> RowProblem | None:
+    attributes, methods = set(interface.by_id), {method.id for method in interface.methods}
+    for association, rights in model.rights[row.rights].items():
+        read = set() if rights.read == "all" else set(rights.read)
+        invoke = set() if rights.invoke == "all" else set(rights.invoke)
+        for wrong in sorted((read | rights.write) - attributes):
+            return RowProblem(
+                "rights", f"{row.rights} gives {association} attribute {wrong}, which class {row.class_id} has not"
+            )
+        for wrong in sorted(invoke - methods):
+            return RowProblem(
+                "rights", f"{row.rights} gives {association} method {wrong}, which class {row.class_id} has not"
+            )
+    return None
+
+
+def _check_source(row: ObjectRow, model: MeterModel) -> RowProblem | None:
+    if row.class_id == DATA.class_id:
+        if row.shows not in SHOWN:
+            return RowProblem("shows", f"must be one of: {', '.join(SHOWN)}")
+        problem = SHOWN[row.shows].check(row)
+        return None if problem is None else RowProblem("with", problem)
+    if row.class_id == REGISTER.class_id:
+        return _check_quantity(row, model)
+    if row.class_id in (EXTENDED_REGISTER.class_id, DEMAND_REGISTER.class_id):
+        if row.measures not in DEMAND_FIELDS:
+            return RowProblem("measures", f"must be one of: {', '.join(DEMAND_FIELDS)}")
+        return _check_unit(row, DEMAND_UNITS[row.measures])
+    if row.class_id == ASSOCIATION_LN.class_id and row.code[4] > len(model.associations):
+        return RowProblem("obis", f"there are {len(model.associations)} associations; group E is 0 or one of them")
+    return None
+
+
+def _check_quantity(row: ObjectRow, model: MeterModel) -> RowProblem | None:
+    quantity = QUANTITIES.get(row.measures or "")
+    if quantity is None:
+        return RowProblem("measures", f"must be one of: {', '.join(QUANTITIES)}")
+    if phases_needed(quantity.name) > model.phases:
+        return RowProblem("measures", f"{quantity.name} is not in a meter with {model.phases} phase")
+    return _check_unit(row, quantity.unit)
+
+
+def _check_unit(row: ObjectRow, unit: Unit) -> RowProblem | None:
+    if row.unit is not None and UNITS[row.unit] is not unit:
+        return RowProblem("unit", f"{row.measures} is in {unit.symbol or 'no unit'}, not {row.unit}")
+    return None

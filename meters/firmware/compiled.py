@@ -1,0 +1,91 @@
+"""A model made ready for the firmware: what all meters of the model share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meters.firmware.catalogue import BINDINGS
+from meters.firmware.objects.association import ObjectList
+from meters.models.schema import ASSOCIATION_NAMES, AssociationName, MeterModel, Rights
+from protocols.dlms.enums import Mechanism
+from protocols.dlms.obis import ObisCode
+from protocols.dlms.objects import Access, AccessTable, InterfaceClass, MethodAccess, ObjectAccess, object_key
+from protocols.dlms.server import AssociationConfig
+
+INSTANCES: dict[AssociationName, int] = {name: number for number, name in enumerate(ASSOCIATION_NAMES, 1)}
+"""Group E of each association's own object 0-0:40.0.E*255."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledModel:
+    """OBIS codes by text, access rights and object_list of each association by its instance."""
+
+    model: MeterModel
+    codes: Mapping[str, ObisCode]
+    access: Mapping[int, AccessTable]
+    object_lists: Mapping[int, ObjectList]
+
+    def configs(self, suite: int) -> dict[AssociationName, AssociationConfig]:
+        """The associations that a meter of this model offers under a security suite."""
+        return {
+            name: AssociationConfig(
+                client_sap=settings.client_sap,
+                mechanism=_mechanism(settings.mechanism, suite),
+                access=self.access[INSTANCES[name]],
+                instance=INSTANCES[name],
+                ciphered=settings.mechanism == "high",
+            )
+            for name, settings in self.model.associations.items()
+        }
+
+
+def _mechanism(name: str, suite: int) -> Mechanism:
+    if name == "high":
+        return Mechanism.HIGH_ECDSA if suite else Mechanism.HIGH_GMAC
+    return Mechanism.LOW if name == "low" else Mechanism.NONE
+
+
+_compiled: dict[int, CompiledModel] = {}
+
+
+def compile_model(model: MeterModel) -> CompiledModel:
+    """Made once for each model object."""
+    found = _compiled.get(id(model))
+    if found is None or found.model is not model:
+        found = _compiled[id(model)] = _compile(model)
+    return found
+
+
+def _compile(model: MeterModel) -> CompiledModel:
+    codes = {row.obis: row.code for row in model.objects}
+    listed = tuple((BINDINGS[row.class_id].interface, codes[row.obis]) for row in model.objects)
+    access = {INSTANCES[name]: _access(model, name) for name in model.associations}
+    object_lists = {instance: ObjectList(listed, table) for instance, table in access.items()}
+    return CompiledModel(model, codes, access, object_lists)
+
+
+def _access(model: MeterModel, name: AssociationName) -> AccessTable:
+    shared: dict[tuple[int, str], ObjectAccess] = {}
+    table: dict[bytes, ObjectAccess] = {}
+    for row in model.objects:
+        rights = model.rights_of(row, name)
+        if rights is None:
+            continue
+        key = (row.class_id, row.rights)
+        if key not in shared:
+            shared[key] = _object_access(BINDINGS[row.class_id].interface, rights)
+        table[object_key(row.class_id, row.code)] = shared[key]
+    return table
+
+
+def _object_access(interface: InterfaceClass, rights: Rights) -> ObjectAccess:
+    attributes = {}
+    for attribute in interface.attributes:
+        access = Access.READ if rights.may_read(attribute.id) else Access.NONE
+        attributes[attribute.id] = access | (Access.WRITE if rights.may_write(attribute.id) else Access.NONE)
+    methods = {
+        method.id: MethodAccess.INVOKE if rights.may_invoke(method.id) else MethodAccess.NONE
+        for method in interface.methods
+    }
+    return ObjectAccess(attributes, methods)

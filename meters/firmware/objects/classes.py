@@ -1,0 +1,127 @@
+"""Interface classes of the meter's objects, as declared rows (IEC 62056-6-2)."""
+
+from __future__ import annotations
+
+from protocols.dlms.data import Tag
+from protocols.dlms.objects import Attribute, InterfaceClass, Method
+
+DATA = InterfaceClass(1, 0, "Data", attributes=(Attribute(2, "value"),))
+
+REGISTER = InterfaceClass(
+    3,
+    0,
+    "Register",
+    attributes=(Attribute(2, "value"), Attribute(3, "scaler_unit", (Tag.STRUCTURE,))),
+    methods=(Method(1, "reset"),),
+)
+
+EXTENDED_REGISTER = InterfaceClass(
+    4,
+    0,
+    "Extended register",
+    attributes=(
+        Attribute(2, "value"),
+        Attribute(3, "scaler_unit", (Tag.STRUCTURE,)),
+        Attribute(4, "status"),
+        Attribute(5, "capture_time", (Tag.OCTET_STRING,)),
+    ),
+    methods=(Method(1, "reset"),),
+)
+
+DEMAND_REGISTER = InterfaceClass(
+    5,
+    0,
+    "Demand register",
+    attributes=(
+        Attribute(2, "current_average_value"),
+        Attribute(3, "last_average_value"),
+        Attribute(4, "scaler_unit", (Tag.STRUCTURE,)),
+        Attribute(5, "status"),
+        Attribute(6, "capture_time", (Tag.OCTET_STRING,)),
+        Attribute(7, "start_time_current", (Tag.OCTET_STRING,)),
+        Attribute(8, "period", (Tag.DOUBLE_LONG_UNSIGNED,)),
+        Attribute(9, "number_of_periods", (Tag.LONG_UNSIGNED,)),
+    ),
+    methods=(Method(1, "reset"), Method(2, "next_period")),
+)
+
+CLOCK = InterfaceClass(
+    8,
+    0,
+    "Clock",
+    attributes=(
+        Attribute(2, "time", (Tag.OCTET_STRING, Tag.DATE_TIME)),
+        Attribute(3, "time_zone", (Tag.LONG,)),
+        Attribute(4, "status", (Tag.UNSIGNED,)),
+        Attribute(5, "daylight_savings_begin", (Tag.OCTET_STRING, Tag.DATE_TIME)),
+        Attribute(6, "daylight_savings_end", (Tag.OCTET_STRING, Tag.DATE_TIME)),
+        Attribute(7, "daylight_savings_deviation", (Tag.INTEGER,)),
+        Attribute(8, "daylight_savings_enabled", (Tag.BOOLEAN,)),
+        Attribute(9, "clock_base", (Tag.ENUM,)),
+    ),
+    methods=(
+        Method(1, "adjust_to_quarter"),
+        Method(2, "adjust_to_measuring_period"),
+        Method(3, "adjust_to_minute"),
+        Method(4, "adjust_to_preset_time"),
+        Method(5, "preset_adjusting_time"),
+        Method(6, "shift_time"),
+    ),
+)
+
+ASSOCIATION_LN = InterfaceClass(
+    15,
+    3,
+    "Association LN",
+    attributes=(
+        Attribute(2, "object_list", (Tag.ARRAY,), selectors=(1, 2, 3)),
+        Attribute(3, "associated_partners_id", (Tag.STRUCTURE,)),
+        Attribute(4, "application_context_name", (Tag.OCTET_STRING,)),
+        Attribute(5, "xDLMS_context_info", (Tag.STRUCTURE,)),
+        Attribute(6, "authentication_mechanism_name", (Tag.OCTET_STRING,)),
+        Attribute(7, "secret", (Tag.OCTET_STRING,)),
+        Attribute(8, "association_status", (Tag.ENUM,)),
+        Attribute(9, "security_setup_reference", (Tag.OCTET_STRING,)),
+        Attribute(10, "user_list", (Tag.ARRAY,)),
+        Attribute(11, "current_user", (Tag.STRUCTURE,)),
+    ),
+    methods=(
+        Method(1, "reply_to_HLS_authentication"),
+        Method(2, "change_HLS_secret"),
+        Method(3, "add_object"),
+        Method(4, "remove_object"),
+        Method(5, "add_user"),
+        Method(6, "remove_user"),
+    ),
+)
+
+SAP_ASSIGNMENT = InterfaceClass(
+    17,
+    0,
+    "SAP assignment",
+    attributes=(Attribute(2, "SAP_assignment_list", (Tag.ARRAY,)),),
+    methods=(Method(1, "connect_logical_device"),),
+)
+
+SECURITY_SETUP = InterfaceClass(
+    64,
+    1,
+    "Security setup",
+    attributes=(
+        Attribute(2, "security_policy", (Tag.ENUM,)),
+        Attribute(3, "security_suite", (Tag.ENUM,)),
+        Attribute(4, "client_system_title", (Tag.OCTET_STRING,)),
+        Attribute(5, "server_system_title", (Tag.OCTET_STRING,)),
+        Attribute(6, "certificates", (Tag.ARRAY,)),
+    ),
+    methods=(
+        Method(1, "security_activate"),
+        Method(2, "key_transfer"),
+        Method(3, "key_agreement"),
+        Method(4, "generate_key_pair"),
+        Method(5, "generate_certificate_request"),
+        Method(6, "import_certificate"),
+        Method(7, "export_certificate"),
+        Method(8, "remove_certificate"),
+    ),
+)

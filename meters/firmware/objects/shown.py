@@ -1,0 +1,81 @@
+"""What Data objects (class 1) can show: names that a model's rows give under `shows`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meters.firmware.services import Services
+from meters.models.schema import ObjectRow
+from protocols.dlms.data import Data, double_long_unsigned, octet_string, unsigned
+from protocols.dlms.enums import DataAccessResult
+from protocols.dlms.objects import AccessDenied
+
+_LONGEST_TEXT_BYTES = 64
+
+
+def _no_settings(row: ObjectRow) -> str | None:
+    return f"{row.shows} takes no settings" if row.settings else None
+
+
+def _one_text(row: ObjectRow) -> str | None:
+    value = row.settings.get("value", "")
+    if set(row.settings) - {"value"} or not isinstance(value, str) or not value.isascii():
+        return "needs value: an ASCII text, and nothing else"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """`accept` makes the object writable; `check` says what is wrong with a row's settings."""
+
+    value: Callable[[Services, ObjectRow], Data]
+    accept: Callable[[Services, ObjectRow, Data], None] | None = None
+    check: Callable[[ObjectRow], str | None] = _no_settings
+
+
+def _text(value: str) -> Data:
+    return octet_string(value.encode("ascii"))
+
+
+def _public_key(index: int) -> Callable[[Services, ObjectRow], Data]:
+    return lambda services, row: octet_string(services.public_keys[index])
+
+
+def _parameter_key(row: ObjectRow) -> str:
+    return f"data/{row.obis}"
+
+
+def _read_parameter(services: Services, row: ObjectRow) -> Data:
+    saved = services.parameters.get(_parameter_key(row))
+    return octet_string(str(row.settings.get("value", "")).encode("ascii") if saved is None else saved)
+
+
+def _write_parameter(services: Services, row: ObjectRow, value: Data) -> None:
+    if not isinstance(value.value, bytes):
+        raise AccessDenied(DataAccessResult.TYPE_UNMATCHED)
+    if len(value.value) > _LONGEST_TEXT_BYTES:
+        raise AccessDenied(DataAccessResult.OTHER_REASON, f"at most {_LONGEST_TEXT_BYTES} bytes")
+    services.parameters.put(_parameter_key(row), value.value)
+
+
+SHOWN = {
+    "logical_device_name": Shown(
+        lambda services, row: octet_string(services.identity.logical_device_name(services.model.manufacturer))
+    ),
+    "serial_number": Shown(lambda services, row: _text(services.identity.serial)),
+    "eui64": Shown(lambda services, row: octet_string(services.identity.eui64)),
+    "manufacturer": Shown(lambda services, row: _text(services.model.manufacturer)),
+    "model_name": Shown(lambda services, row: _text(services.model.model)),
+    "hardware_revision": Shown(lambda services, row: _text(services.model.hardware_revision)),
+    "firmware_version": Shown(lambda services, row: _text(services.firmware_version)),
+    "signing_public_key": Shown(_public_key(0)),
+    "agreement_public_key": Shown(_public_key(1)),
+    "invocation_counter": Shown(lambda services, row: double_long_unsigned(services.security.least_client_counter)),
+    "start_count": Shown(lambda services, row: double_long_unsigned(services.start_count)),
+    "clock_set_count": Shown(lambda services, row: double_long_unsigned(services.clock.set_count)),
+    "unix_time": Shown(lambda services, row: double_long_unsigned(max(0, int(services.clock.utc_s())))),
+    "active_rate": Shown(lambda services, row: unsigned(services.measurements.rate)),
+    "text": Shown(lambda services, row: _text(str(row.settings.get("value", ""))), check=_one_text),
+    "parameter": Shown(_read_parameter, _write_parameter, check=_one_text),
+}
