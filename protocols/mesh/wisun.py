@@ -341,7 +341,7 @@ def decode_datagram(payload_ies: bytes) -> bytes | None:
     return None
 
 
-_UNICAST_HEADER_BYTES = 2 + 1 + 8 + 8 + 2
+_UNICAST_HEADER_BYTES = 2 + 1 + 8 + 8
 _SECURITY_BYTES = 6 + 8
 _TIMING_BYTES = 7 + 8
 _TERMINATION_BYTES = 2
