@@ -10,19 +10,17 @@ import asyncio
 import logging
 import random
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from dcu.uplink import UplinkListener, Will
 from protocols.errors import BadInputError, LocalProtocolError
-
-if TYPE_CHECKING:
-    import ssl
 
 _LOG = logging.getLogger(__name__)
 _MISC_INTERVAL_S = 1.0
@@ -43,8 +41,6 @@ class TlsOptions:
 
     def context(self) -> ssl.SSLContext:
         """Raises BadInputError when a file is missing or is not what it should be."""
-        import ssl  # takes seconds in the guest; plain connections do without
-
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         try:
@@ -230,8 +226,6 @@ class MqttUplink:
         raise failure
 
     async def _handshake(self, plain: socket.socket) -> Any:
-        import ssl
-
         tls = self._options.tls
         name = (tls.server_name if tls is not None else None) or self._options.host
         if self._tls is None:
