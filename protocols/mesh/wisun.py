@@ -14,9 +14,8 @@ from typing import Any
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.mesh.checksum import fcs_size
 from protocols.mesh.elements import encode_header_ie, encode_payload_ie, iterate_header_ies, iterate_payload_ies
-from protocols.mesh.schedules import BroadcastSchedule, UnicastSchedule
-
-__all__ = ["BroadcastSchedule", "UnicastSchedule"]
+from protocols.mesh.schedules import BroadcastSchedule as BroadcastSchedule
+from protocols.mesh.schedules import UnicastSchedule as UnicastSchedule
 
 _SPEC = "Wi-SUN FAN TPS"
 
