@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, SupportsBytes, TypeVar
 
 from protocols.errors import BadInputError
-from protocols.mesh.checksum import fcs_size
+from protocols.mesh.checksum import FCS16_BYTES, FCS32_BYTES, fcs_size, has_valid_fcs
 from protocols.mesh.mac import ALL_CHANNELS
 from protocols.mesh.phy import CHANNEL_PLANS, FSK_MODES
 from protocols.ports import Timers, Trace
@@ -279,8 +279,15 @@ class Air:
             rss_dbm=rss_dbm,
             channel=0 if transmission.channel == ALL_CHANNELS else transmission.channel,
             lqi=_FULL_LQI,
-            fcs_bytes=fcs_size(self.settings.max_psdu_bytes),
+            fcs_bytes=self._fcs_bytes(transmission.psdu),
         )
+
+    def _fcs_bytes(self, psdu: bytes) -> int:
+        """Size of the FCS that fits; for a damaged frame, that of the settings."""
+        for size_bytes in (FCS32_BYTES, FCS16_BYTES):
+            if has_valid_fcs(psdu, size_bytes):
+                return size_bytes
+        return fcs_size(self.settings.max_psdu_bytes)
 
     def close(self) -> None:
         """End the capture, if one runs."""
