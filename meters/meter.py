@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
-from meters.hardware.flash import Flash, FlashGeometry
-from meters.hardware.metrology import LoadSource, Metrology
+from meters.firmware.firmware import Board, Firmware
+from meters.firmware.mesh_node import MeshSettings
+from meters.firmware.partitions import StorageError
+from meters.hardware.flash import Flash, FlashGeometry, PowerLostError
+from meters.hardware.metrology import Metrology
 from meters.hardware.power import PowerSupply
 from meters.hardware.rtc import Crystal, Rtc
 from meters.hardware.world import World
 from meters.identity import MeterIdentity
 from meters.keys import MeterKeys
 from meters.models.schema import MeterModel
-from protocols.mesh.config import LinkKey
-from protocols.mesh.timers import TimersProfile
+from protocols.loads import LoadSource
 from protocols.ports import ByteLink, KeySource, Timers, Trace
 
-
-@dataclass(frozen=True, slots=True)
-class MeshSettings:
-    """How the meter joins the mesh: network name, link keys, timer profile."""
-
-    network_name: str
-    keys: tuple[LinkKey, ...] = field(repr=False)
-    profile: TimersProfile
-    active_key_index: int = 1
-    max_psdu_bytes: int = 2047
+__all__ = ["MeshSettings", "Meter", "MeterHardware", "MeterIdentity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +61,26 @@ class MeterHardware:
         )
 
 
+class _Chips:
+    """The supply pins of the chips around the processor."""
+
+    def __init__(self, hardware: MeterHardware) -> None:
+        self._hardware = hardware
+
+    def power_good(self) -> None:
+        self._hardware.flash.power_up()
+        self._hardware.rtc.supply(True)
+        self._hardware.metrology.supply(True)
+
+    def power_failing(self) -> None:
+        """Mains is gone: nothing flows any more, the chips live on the capacitor."""
+        self._hardware.metrology.interrupt(True)
+
+    def power_gone(self) -> None:
+        self._hardware.rtc.supply(False)
+        self._hardware.metrology.supply(False)
+
+
 class Meter:
     """One meter. Off until `power_on`.
 
@@ -91,6 +105,26 @@ class Meter:
         self.model = model
         self.identity = identity
         self.hardware = hardware
+        self._trace = trace or _no_trace
+        self._board = Board(
+            model=model,
+            identity=identity,
+            keys=keys,
+            rtc=hardware.rtc,
+            flash=hardware.flash,
+            metrology=hardware.metrology,
+            timers=timers,
+            rng=rng,
+            key_source=key_source,
+            trace=self._trace,
+            guard=self._guard,
+            radio=radio,
+            mesh=mesh,
+        )
+        self._firmware: Firmware | None = None
+        hardware.flash.on_power_lost = hardware.power.cut_at_once
+        hardware.power.listen(_Chips(hardware))
+        hardware.power.listen(self)
 
     @property
     def rtc(self) -> Rtc:
@@ -109,18 +143,75 @@ class Meter:
         return self.hardware.power
 
     @property
+    def firmware(self) -> Firmware | None:
+        """What runs now, None without power."""
+        return self._firmware
+
+    @property
     def running(self) -> bool:
         """The firmware runs."""
-        raise NotImplementedError
+        return self._firmware is not None
 
     def power_on(self) -> None:
         """Mains comes: the firmware boots."""
-        raise NotImplementedError
+        self.power.restore()
 
     def power_off(self) -> None:
         """Mains goes without a warning: what is in RAM is lost, flash stays."""
-        raise NotImplementedError
+        self.power.cut_at_once()
 
-    def handle_apdu(self, client_sap: int, server_sap: int, apdu: bytes) -> bytes | None:
-        """The answer to an APDU, None if there is none: meter off, unknown SAP, unconfirmed service."""
-        raise NotImplementedError
+    def handle_apdu(
+        self, client_sap: int, server_sap: int, apdu: bytes, *, channel: Hashable = "direct"
+    ) -> bytes | None:
+        """The answer to an APDU, None if there is none: meter off, unknown SAP, unconfirmed service.
+
+        `channel` tells clients apart: an association belongs to the one that opened it.
+        """
+        answer: bytes | None = None
+
+        def work() -> None:
+            nonlocal answer
+            if self._firmware is not None:
+                answer = self._firmware.handle(client_sap, server_sap, apdu, channel)
+
+        self._guard(work)
+        return answer
+
+    def close_channel(self, channel: Hashable) -> None:
+        """A client's connection is gone, and its associations with it."""
+        if self._firmware is not None:
+            self._firmware.close_channel(channel)
+
+    # the processor's pins
+
+    def power_good(self) -> None:
+        if self._firmware is None:
+            self._guard(self._boot)
+
+    def power_failing(self) -> None:
+        if self._firmware is not None:
+            self._guard(self._firmware.power_failing)
+
+    def power_gone(self) -> None:
+        if self._firmware is not None:
+            self._firmware.stop()
+            self._firmware = None
+            self._trace("meter.stopped")
+
+    def _boot(self) -> None:
+        self._firmware = Firmware(self._board)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Run a piece of the firmware's work. A power failure in its middle is the end of it, and nobody's error."""
+        try:
+            work()
+        except PowerLostError:
+            self.power_gone()
+        except StorageError as error:
+            # Worn out: a meter that cannot keep its counters must not go on.
+            self._trace("meter.fault", reason=str(error))
+            self.power_gone()
+
+
+def _no_trace(kind: str, /, **fields: object) -> None:
+    """Nobody listens."""

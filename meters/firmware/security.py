@@ -28,7 +28,7 @@ class KeyId(enum.IntEnum):
     MASTER = 3
 
 
-_FIELDS = {
+FIELDS = {
     KeyId.UNICAST_ENCRYPTION: "encryption",
     KeyId.BROADCAST_ENCRYPTION: "broadcast",
     KeyId.AUTHENTICATION: "authentication",
@@ -54,13 +54,13 @@ class SecretStore:
 
     def policy(self) -> Policy:
         saved = self._parameters.get(_POLICY)
-        return Policy.NONE if saved is None else Policy(saved[0])
+        return Policy.AUTHENTICATED_AND_ENCRYPTED if saved is None else Policy(saved[0])
 
     def set_policy(self, policy: Policy) -> None:
         self._parameters.put(_POLICY, bytes((policy,)))
 
-    def association_secret(self, name: str, provisioned: bytes) -> bytes:
-        saved = self._parameters.get(f"security/secret/{name}")
+    def association_secret(self, instance: int, provisioned: bytes) -> bytes:
+        saved = self._parameters.get(f"security/secret/{instance}")
         return provisioned if saved is None else saved
 
     def change_secret(self, association: Association, secret: bytes) -> None:
@@ -68,27 +68,30 @@ class SecretStore:
         self._parameters.put(f"security/secret/{association.config.instance}", secret)
         association.secret = secret
 
-    def transfer(self, wrapped: list[tuple[KeyId, bytes]], keys: SymmetricKeys) -> None:
-        """Unwrap new keys with the master key; all are kept, and used from now on, or none.
-
-        Raises RemoteProtocolError if one is not wrapped with the master key.
-        """
-        master = keys.master
-        if master is None:
-            raise RemoteProtocolError("this meter has no master key", spec="IEC 62056-6-2, class 64")
-        try:
-            fresh = {key_id: aes_key_unwrap(master, blob) for key_id, blob in wrapped}
-        except (InvalidUnwrap, ValueError):
-            raise RemoteProtocolError("not wrapped with the master key", spec="RFC 3394") from None
-        if any(len(key) != _KEY_BYTES for key in fresh.values()):
-            raise RemoteProtocolError("a key of another size", spec="IEC 62056-6-2, class 64")
-        self._parameters.put_many({_name(key_id): key for key_id, key in fresh.items()})
-        for key_id, key in fresh.items():
-            setattr(keys, _FIELDS[key_id], key)
+    def keep(self, keys: SymmetricKeys) -> None:
+        """Store a whole set of keys: after a power cut all of them are there, or none."""
+        values = {key_id: getattr(keys, field) for key_id, field in FIELDS.items()}
+        self._parameters.put_many({_name(key_id): value for key_id, value in values.items() if value is not None})
 
     def _current(self, key_id: KeyId, provisioned: bytes) -> bytes:
         saved = self._parameters.get(_name(key_id))
         return provisioned if saved is None else saved
+
+
+def unwrap_keys(wrapped: list[tuple[KeyId, bytes]], master: bytes | None) -> dict[str, bytes]:
+    """New keys by their name in SymmetricKeys, unwrapped with the master key.
+
+    Raises RemoteProtocolError if one is not wrapped with it, or has another size.
+    """
+    if master is None:
+        raise RemoteProtocolError("this meter has no master key", spec="IEC 62056-6-2, class 64")
+    try:
+        fresh = {FIELDS[key_id]: aes_key_unwrap(master, blob) for key_id, blob in wrapped}
+    except (InvalidUnwrap, ValueError):
+        raise RemoteProtocolError("not wrapped with the master key", spec="RFC 3394") from None
+    if any(len(key) != _KEY_BYTES for key in fresh.values()):
+        raise RemoteProtocolError("a key of another size", spec="IEC 62056-6-2, class 64")
+    return fresh
 
 
 def _name(key_id: KeyId) -> str:

@@ -140,8 +140,11 @@ class Flash:
         self._fail_at, self._fail_progress = operation, progress
 
     def power_up(self) -> None:
-        """The device works again after a power failure; a failure that has not happened yet is forgotten."""
+        """The device works again after a power failure. One that has not happened yet still will."""
         self._dead = False
+
+    def cancel_failure(self) -> None:
+        """Forget a power failure that has not happened yet."""
         self._fail_at = None
 
     def mark_bad(self, block: int) -> None:

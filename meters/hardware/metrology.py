@@ -107,6 +107,7 @@ class Metrology:
         self._supplied = False
         self._contact_closed = True
         self._reversed = False
+        self._interrupted = False
         self._integrated_us = self._now_us()
         self._totals = [0] * 8
         self._delivered = Energies()
@@ -121,25 +122,32 @@ class Metrology:
     def instant(self) -> Instant:
         """Voltages, currents and powers of this moment; zeros without supply."""
         segment = self._source.segment_at(self._world.utc_s())
-        closed = self._contact_closed and self._supplied
+        live = self._supplied and not self._interrupted
+        closed = self._contact_closed and live
         sign = -1.0 if self._reversed else 1.0
         phases = []
         for load in self._phases_of(segment):
             p_w, q_var = (sign * load.p_w, sign * load.q_var) if closed else (0.0, 0.0)
             current_a = math.hypot(p_w, q_var) / load.u_v if load.u_v > 0 else 0.0
-            phases.append(PhaseReading(load.u_v if self._supplied else 0.0, current_a, p_w, q_var))
-        return Instant(tuple(phases), segment.frequency_hz if self._supplied else 0.0)
+            phases.append(PhaseReading(load.u_v if live else 0.0, current_a, p_w, q_var))
+        return Instant(tuple(phases), segment.frequency_hz if live else 0.0)
 
     # bench verbs
 
     def supply(self, present: bool) -> None:
         """The supply comes (the accumulators start at 0) or goes."""
         self._integrate()
+        self._interrupted = False
         if present == self._supplied:
             return
         self._delivered = self._delivered + Energies(*self._totals)
         self._totals = [0] * 8
         self._supplied = present
+
+    def interrupt(self, interrupted: bool) -> None:
+        """Mains is gone (or back) while the chip still has supply: its counts stay, nothing flows."""
+        self._integrate()
+        self._interrupted = interrupted
 
     def set_contact(self, closed: bool) -> None:
         """The disconnector behind the meter closes or opens."""
@@ -172,7 +180,7 @@ class Metrology:
     def _integrate(self) -> None:
         now_us = self._now_us()
         start_us = self._integrated_us
-        if self._supplied and self._contact_closed:
+        if self._supplied and self._contact_closed and not self._interrupted:
             while start_us < now_us:
                 segment = self._source.segment_at(start_us / _MICROSECONDS)
                 if segment.until_s == math.inf:

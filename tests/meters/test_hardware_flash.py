@@ -100,7 +100,7 @@ def test_power_failure_is_reported_once_and_can_be_called_off() -> None:
     lost: list[int] = []
     flash.on_power_lost = lambda: lost.append(1)
     flash.fail_power_at(0)
-    flash.power_up()
+    flash.cancel_failure()
     flash.program(0, b"a")
     flash.fail_power_at(1)
     with pytest.raises(PowerLostError):

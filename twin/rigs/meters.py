@@ -8,6 +8,7 @@ from meters.hardware.metrology import NANOJOULES_PER_WH, Metrology
 from meters.hardware.power import PowerSupply
 from meters.hardware.rtc import Rtc
 from meters.meter import MeshSettings, Meter, MeterHardware
+from protocols.mesh.config import RadioSettings
 from protocols.mesh.timers import profile_named
 from twin.air.air import Air, Position
 from twin.air.radio import Radio
@@ -83,6 +84,7 @@ class RigMeter:
 def build_meters(
     scenario: Scenario,
     provision: Provision,
+    radio_settings: RadioSettings,
     air: Air,
     clock: RunClock,
     seeds: Seeds,
@@ -95,7 +97,7 @@ def build_meters(
         keys=(provision.link_key,),
         profile=profile_named(scenario.timers),
         active_key_index=provision.link_key.index,
-        max_psdu_bytes=scenario.radio.max_psdu_bytes,
+        radio=radio_settings,
     )
     return {item.settings.name: _build_meter(item, mesh, air, clock, seeds, keys, trace) for item in provision.meters}
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from dcu.config import DcuConfig
 from dcu.daemon import Dcu
@@ -28,6 +30,8 @@ from twin.rigs.provisioning import Provision, provision
 from twin.rigs.watch import Watch
 from twin.scenarios.loading import LoadedScenario
 from twin.scenarios.schema import Scenario
+
+log = logging.getLogger(__name__)
 
 DCU_NODE = "DCU"
 CAPTURE = "air.pcap"
@@ -63,9 +67,16 @@ class Rig:
         self.dcu = dcu
         self.hes = hes
         self._watch = Watch(trace)
+        self._unhandled: list[str] = []
+        clock.loop.set_exception_handler(self._note_unhandled)
         names = {meter.eui64: name for name, meter in meters.items()} | {parts.dcu_eui64: DCU_NODE}
         self.mesh = MeshView(names, DCU_NODE, trace)
         air.medium.on_air.append(self.mesh.observe)
+
+    def _note_unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self._unhandled.append(f"{type(error).__name__}: {error}" if error else str(context.get("message")))
+        log.error("nobody caught this: %s", context.get("message"), exc_info=error)
 
     @property
     def virtual(self) -> bool:
@@ -85,6 +96,16 @@ class Rig:
             return self.meters[name]
         except KeyError:
             raise RigError(f"no meter {name!r} in this scenario; there are: {', '.join(self.meters)}") from None
+
+    @property
+    def unhandled(self) -> list[str]:
+        """Exceptions that no task or callback of the run caught, as texts."""
+        return list(self._unhandled)
+
+    @property
+    def rebuild_differences(self) -> int:
+        """Frames that `--air scapy` could not put together again as the same bytes."""
+        return int(getattr(self.air.pipeline, "rebuild_differences", 0))
 
     async def until(self, condition: Callable[[], bool], *, timeout_s: float) -> bool:
         """Wait until the condition holds; False if it does not within `timeout_s` of the run's time."""
@@ -110,7 +131,7 @@ async def open_rig(
         air.capture_to(folder.file(CAPTURE), start_utc_s=clock.utc_s() - clock.loop.time(), observer=DCU_NODE)
         write_keys(folder.file(KEYS), parts.link_key.key)
         dcu_radio = air.add_radio(DCU_NODE, parts.dcu_eui64, Position(*scenario.dcu.position))
-        meters = build_meters(scenario, parts, air, clock, seeds, keys, trace)
+        meters = build_meters(scenario, parts, radio_settings(scenario), air, clock, seeds, keys, trace)
         broker = await stack.enter_async_context(
             open_broker(options.broker, scenario.dcu.id, parts, clock, seeds, folder, trace)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meters.firmware.objects.classes import SECURITY_SETUP
-from meters.firmware.security import KeyId, SecretStore
+from meters.firmware.security import KeyId, SecretStore, unwrap_keys
 from protocols.dlms.data import Data, Readable, Tag, array, enumerated, octet_string
 from protocols.dlms.enums import ActionResult, DataAccessResult
 from protocols.dlms.obis import ObisCode
@@ -68,9 +68,10 @@ class SecuritySetupObject(CosemObject):
         if argument.tag != Tag.ARRAY or not argument.value:
             raise AccessDenied(ActionResult.TYPE_UNMATCHED)
         try:
-            self._secrets.transfer([_wrapped_key(item) for item in argument.value], self._security.keys)
+            fresh = unwrap_keys([_wrapped_key(item) for item in argument.value], self._security.keys.master)
         except RemoteProtocolError as error:
             raise AccessDenied(ActionResult.OTHER_REASON, str(error)) from None
+        self._security.stage(**fresh)
 
 
 def _wrapped_key(item: Data) -> tuple[KeyId, bytes]:

@@ -1,0 +1,168 @@
+"""The firmware of one meter, from power-up to power-down. What it holds in RAM dies with it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from meters.firmware.catalogue import BINDINGS
+from meters.firmware.clock import MeterClock
+from meters.firmware.compiled import INSTANCES, compile_model
+from meters.firmware.measurements import Measurements
+from meters.firmware.mesh_node import MeshEndpoint, MeshSettings
+from meters.firmware.partitions import COUNTERS, PARAMETERS, PartitionView
+from meters.firmware.scheduler import RtcScheduler
+from meters.firmware.security import SecretStore
+from meters.firmware.services import Services
+from meters.firmware.storage import RecordStore
+from meters.hardware.flash import Flash
+from meters.hardware.metrology import Metrology
+from meters.hardware.rtc import Rtc
+from meters.identity import MeterIdentity
+from meters.keys import MeterKeys
+from meters.models.schema import MeterModel
+from protocols.dlms.security.keys import Suite
+from protocols.dlms.server import Association, CosemServer, SecurityEvent, ServerSecurity
+from protocols.meter_identity import SERVER_SAP
+from protocols.ports import ByteLink, KeySource, Timers, Trace
+
+CHECKPOINT_S = 900
+"""Energy counted since the last checkpoint is lost when power goes without a warning."""
+
+_START_COUNT = "start_count"
+Guard = Callable[[Callable[[], None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What the firmware finds when it starts: its chips, and what the factory has put in."""
+
+    model: MeterModel
+    identity: MeterIdentity
+    keys: MeterKeys
+    rtc: Rtc
+    flash: Flash
+    metrology: Metrology
+    timers: Timers
+    rng: random.Random
+    key_source: KeySource
+    trace: Trace
+    guard: Guard
+    """Runs every piece of work that begins with a timer or a datagram; a power failure inside it ends there."""
+    radio: ByteLink | None = None
+    mesh: MeshSettings | None = None
+
+
+class Firmware:
+    """Starts when made; `stop` is the end. Raises PowerLostError if power fails while it starts."""
+
+    def __init__(self, board: Board) -> None:
+        self._timers = board.timers
+        self.services = services = _start_services(board)
+        self.server = _start_server(services)
+        self.refused_saps = 0
+        self.mesh: MeshEndpoint | None = None
+        if board.radio is not None and board.mesh is not None:
+            self.mesh = MeshEndpoint(
+                board.identity,
+                board.mesh,
+                services.counters,
+                self.handle,
+                board.guard,
+                timers=board.timers,
+                link=board.radio,
+                rng=board.rng,
+                start_count=services.start_count,
+                trace=board.trace,
+            )
+        # From here on nothing is written before the constructor returns: timers never outlive a failed start.
+        services.scheduler.every(CHECKPOINT_S, lambda _: self.checkpoint())
+        services.scheduler.every(services.model.demand_period_s, services.measurements.close_demand_period)
+        services.clock.on_change.append(lambda before_s, after_s: services.scheduler.clock_changed())
+        if self.mesh is not None:
+            self.mesh.start()
+        board.trace("meter.started", start_count=services.start_count, firmware=services.firmware_version)
+
+    def handle(self, client_sap: int, server_sap: int, apdu: bytes, channel: Hashable) -> bytes | None:
+        """The COSEM server's answer."""
+        if server_sap != SERVER_SAP:
+            self.refused_saps += 1
+            return None
+        return self.server.handle(client_sap, apdu, self._timers.time(), channel=channel)
+
+    def close_channel(self, channel: Hashable) -> None:
+        self.server.close(channel)
+
+    def power_failing(self) -> None:
+        """Mains is gone, the capacitor holds: save what would be lost."""
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        self.services.measurements.checkpoint()
+        if self.mesh is not None:
+            self.mesh.checkpoint()
+
+    def stop(self) -> None:
+        """The processor stands still: timers are gone, nothing is written any more."""
+        self.services.scheduler.stop()
+        if self.mesh is not None:
+            self.mesh.stop()
+
+
+def _start_services(board: Board) -> Services:
+    model, compiled = board.model, compile_model(board.model)
+    parameters = RecordStore(PartitionView(board.flash, PARAMETERS))
+    counters = RecordStore(PartitionView(board.flash, COUNTERS))
+    start_count = (counters.load(_START_COUNT) or 0) + 1
+    counters.save(_START_COUNT, start_count)
+    clock = MeterClock(board.rtc, parameters, zone_min=model.time_zone_deviation_min)
+    secrets = SecretStore(board.keys, parameters)
+    services = Services(
+        model=model,
+        identity=board.identity,
+        timers=board.timers,
+        rng=board.rng,
+        key_source=board.key_source,
+        trace=board.trace,
+        parameters=parameters,
+        counters=counters,
+        clock=clock,
+        measurements=Measurements(board.metrology, counters, clock, demand_period_s=model.demand_period_s),
+        scheduler=RtcScheduler(board.timers, board.rtc, board.guard),
+        secrets=secrets,
+        security=ServerSecurity(
+            board.keys.system_title,
+            secrets.symmetric(),
+            counters,
+            suite=Suite(board.keys.suite),
+            policy=secrets.policy(),
+            client_system_title=board.keys.client_system_title,
+            on_keys=secrets.keep,
+        ),
+        public_keys=board.keys.public_key_points(),
+        firmware_version=model.firmware_version,
+        start_count=start_count,
+        codes=compiled.codes,
+        object_lists=compiled.object_lists,
+    )
+    for name, config in compiled.configs(board.keys.suite).items():
+        secret = secrets.association_secret(INSTANCES[name], board.keys.reader_secret if name == "reader" else b"")
+        services.associations.append(Association(config, secret))
+    return services
+
+
+def _start_server(services: Services) -> CosemServer:
+    objects = [BINDINGS[row.class_id].make(services, row) for row in services.model.objects]
+
+    def on_security_event(event: SecurityEvent) -> None:
+        services.trace("meter.security", event=event.kind, client_sap=event.client_sap, reason=event.reason)
+
+    return CosemServer(
+        objects,
+        services.associations,
+        security=services.security,
+        keys=services.key_source,
+        trace=services.trace,
+        on_security_event=on_security_event,
+    )

@@ -1,0 +1,110 @@
+"""The meter on the mesh: DLMS wrapper datagrams on UDP 4059, and frame counters that survive."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from meters.firmware.storage import RecordStore
+from meters.identity import MeterIdentity
+from protocols.dlms.wrapper import Wpdu
+from protocols.errors import RemoteProtocolError
+from protocols.mesh.config import LinkKey, MeshConfig, RadioSettings
+from protocols.mesh.events import MeshEvent
+from protocols.mesh.runner import MeshRunner
+from protocols.mesh.timers import TimersProfile
+from protocols.meter_identity import WRAPPER_PORT
+from protocols.ports import ByteLink, Timers, Trace
+
+FRAME_COUNTER_LEAP = 1 << 17
+"""Frame counters reserved at a time: more than a radio of 50 kb/s can use between two checkpoints."""
+
+_FRAME_COUNTER = "mesh.frame_counter"
+
+Handle = Callable[[int, int, bytes, object], bytes | None]
+"""Client SAP, server SAP, APDU, channel: the answer, or None."""
+Guard = Callable[[Callable[[], None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """How the meter joins the mesh: network name, link keys, timer profile, radio plan."""
+
+    network_name: str
+    keys: tuple[LinkKey, ...] = field(repr=False)
+    profile: TimersProfile
+    active_key_index: int = 1
+    radio: RadioSettings = field(default_factory=RadioSettings)
+
+
+class MeshEndpoint:
+    """Runs the mesh stack and hands DLMS datagrams to the COSEM server. `guard` runs what may write to flash."""
+
+    def __init__(
+        self,
+        identity: MeterIdentity,
+        settings: MeshSettings,
+        counters: RecordStore,
+        handle: Handle,
+        guard: Guard,
+        *,
+        timers: Timers,
+        link: ByteLink,
+        rng: random.Random,
+        start_count: int,
+        trace: Trace,
+    ) -> None:
+        self.drops: Counter[str] = Counter()
+        self._counters = counters
+        self._handle = handle
+        self._guard = guard
+        first = counters.load(_FRAME_COUNTER) or 0
+        self._reserve(first)
+        config = MeshConfig(
+            eui64=identity.eui64,
+            network_name=settings.network_name,
+            keys=settings.keys,
+            active_key_index=settings.active_key_index,
+            frame_counter=first,
+            start_count=start_count,
+            radio=settings.radio,
+        )
+        self.runner = MeshRunner(
+            config, settings.profile, timers=timers, link=link, rng=rng, on_event=self._on_event, trace=trace
+        )
+        self.runner.bind_udp(WRAPPER_PORT, self._on_datagram)
+
+    def start(self) -> None:
+        self.runner.start()
+
+    def stop(self) -> None:
+        self.runner.stop()
+
+    def checkpoint(self) -> None:
+        """Keep the reservation ahead of what the radio has used."""
+        used = self.runner.node.frame_counter
+        if used + FRAME_COUNTER_LEAP // 2 > self._reserved:
+            self._reserve(used)
+
+    def _reserve(self, used: int) -> None:
+        self._reserved = used + FRAME_COUNTER_LEAP
+        self._counters.save(_FRAME_COUNTER, self._reserved)
+
+    def _on_event(self, event: MeshEvent) -> None:
+        """The node traces its own events; the firmware needs none of them yet."""
+
+    def _on_datagram(self, source: bytes, source_port: int, payload: bytes) -> None:
+        self._guard(lambda: self._answer(source, source_port, payload))
+
+    def _answer(self, source: bytes, source_port: int, payload: bytes) -> None:
+        try:
+            wpdu = Wpdu.decode(payload)
+        except RemoteProtocolError:
+            self.drops["malformed_wpdu"] += 1
+            return
+        answer = self._handle(wpdu.source_port, wpdu.destination_port, wpdu.apdu, (source, source_port))
+        if answer is not None:
+            reply = Wpdu(wpdu.destination_port, wpdu.source_port, answer).encode()
+            self.runner.send_udp(WRAPPER_PORT, source, source_port, reply)
