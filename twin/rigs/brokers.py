@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from dcu.mqtt_uplink import MqttOptions, MqttUplink
 from dcu.uplink import Uplink
 from twin.backhaul.link import Backhaul
 from twin.brokers.access import HEADEND, AccessRules, dcu_client, headend_client
 from twin.brokers.client import ClientOptions
 from twin.brokers.memory import MemoryBroker
+from twin.brokers.mosquitto import MosquittoBroker
 from twin.clock.clocks import RunClock
-from twin.clock.seeds import Seeds
+from twin.clock.seeds import Seeds, SystemKeys
+from twin.errors import RigError
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.options import BrokerKind
 from twin.rigs.provisioning import Provision
@@ -68,6 +71,46 @@ class MemoryBrokerRig:
         self._broker.start()
 
 
+class _SocketBroker(Protocol):
+    """A broker that listens on the loopback interface."""
+
+    @property
+    def address(self) -> tuple[str, int]: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class SocketBrokerRig:
+    """A broker behind real sockets: both ends are paho clients, in real time."""
+
+    def __init__(self, broker: _SocketBroker, dcu_id: str, parts: Provision, clock: RunClock, seeds: Seeds) -> None:
+        self.backhaul: Backhaul | None = None
+        self._broker = broker
+        self._dcu_id = dcu_id
+        self._parts = parts
+        self._clock = clock
+        self._seeds = seeds
+
+    def dcu_uplink(self) -> Uplink:
+        return self._uplink(self._dcu_id, self._parts.dcu_password, "dcu/uplink")
+
+    def headend_uplink(self) -> Uplink:
+        return self._uplink(HEADEND, self._parts.headend_password, "hes/uplink")
+
+    def _uplink(self, user: str, password: str, stream: str) -> Uplink:
+        host, port = self._broker.address
+        options = MqttOptions(host, port, client_id=user, username=user, password=password)
+        return MqttUplink(options, self._clock.loop, self._seeds.stream(stream))
+
+    async def stop(self) -> None:
+        await self._broker.stop()
+
+    async def start(self) -> None:
+        await self._broker.start()
+
+
 @asynccontextmanager
 async def open_broker(
     kind: BrokerKind,
@@ -78,9 +121,27 @@ async def open_broker(
     folder: RunFolder,
     trace: EventTrace,
 ) -> AsyncIterator[BrokerRig]:
-    """Start the broker of that kind with the run's clients, and stop it at the end."""
+    """Start the broker of that kind with the run's clients, and stop it at the end.
+
+    Raises RigError where a program or package that it needs is missing.
+    """
     access = AccessRules((dcu_client(dcu_id, parts.dcu_password), headend_client(parts.headend_password)))
     if kind is BrokerKind.MEMORY:
         yield MemoryBrokerRig(dcu_id, parts, access, clock, seeds, trace)
         return
-    raise NotImplementedError
+    broker = _socket_broker(kind, access, folder)
+    await broker.start()
+    try:
+        yield SocketBrokerRig(broker, dcu_id, parts, clock, seeds)
+    finally:
+        await broker.stop()
+
+
+def _socket_broker(kind: BrokerKind, access: AccessRules, folder: RunFolder) -> _SocketBroker:
+    if kind is BrokerKind.MOSQUITTO:
+        return MosquittoBroker(folder.file("mosquitto"), access, SystemKeys())
+    try:
+        from twin.brokers.embedded import EmbeddedBroker
+    except ModuleNotFoundError as error:
+        raise RigError("--broker embedded needs amqtt: pip install 'openami-twin[mqtt]'") from error
+    return EmbeddedBroker(access)

@@ -6,13 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dcu.config import DcuConfig
 from dcu.daemon import Dcu
 from dcu.storage import FileStorage, MemoryStorage, Storage
-from protocols.mesh import phy
-from protocols.mesh.config import RadioSettings
 from protocols.ports import KeySource
 from twin.air.air import Air, AirSettings, Position, write_keys
 from twin.air.pipeline import FramePipeline
@@ -27,9 +25,13 @@ from twin.rigs.mesh_view import MeshView
 from twin.rigs.meters import NETWORK_NAME, RigMeter, build_meters
 from twin.rigs.options import DEFAULT_DATABASE, AirKind, RunOptions
 from twin.rigs.provisioning import Provision, provision
+from twin.rigs.radio import radio_numbers, radio_settings
 from twin.rigs.watch import Watch
 from twin.scenarios.loading import LoadedScenario
 from twin.scenarios.schema import Scenario
+
+if TYPE_CHECKING:
+    from twin.air.scapy_layers.pipeline import ScapyPipeline
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Rig:
         broker: BrokerRig,
         dcu: RigDcu,
         hes: Hes,
+        scapy: ScapyPipeline | None,
     ) -> None:
         self.loaded = loaded
         self.options = options
@@ -67,6 +70,8 @@ class Rig:
         self.dcu = dcu
         self.hes = hes
         self._watch = Watch(trace)
+        self.scapy = scapy
+        """The pipeline of `--air scapy`, for filters and edits; None with `--air bytes`."""
         self._unhandled: list[str] = []
         clock.loop.set_exception_handler(self._note_unhandled)
         names = {meter.eui64: name for name, meter in meters.items()} | {parts.dcu_eui64: DCU_NODE}
@@ -105,7 +110,7 @@ class Rig:
     @property
     def rebuild_differences(self) -> int:
         """Frames that `--air scapy` could not put together again as the same bytes."""
-        return int(getattr(self.air.pipeline, "rebuild_differences", 0))
+        return 0 if self.scapy is None else self.scapy.rebuild_differences
 
     async def until(self, condition: Callable[[], bool], *, timeout_s: float) -> bool:
         """Wait until the condition holds; False if it does not within `timeout_s` of the run's time."""
@@ -126,7 +131,8 @@ async def open_rig(
     keys = _key_factory(clock, seeds)
     parts = provision(scenario, keys("provisioning"))
     async with AsyncExitStack() as stack:
-        air = _build_air(scenario, options, clock, seeds, parts, trace)
+        scapy = _scapy_pipeline(options.air, parts)
+        air = _build_air(scenario, clock, seeds, scapy, trace)
         stack.callback(air.close)
         air.capture_to(folder.file(CAPTURE), start_utc_s=clock.utc_s() - clock.loop.time(), observer=DCU_NODE)
         write_keys(folder.file(KEYS), parts.link_key.key)
@@ -162,7 +168,9 @@ async def open_rig(
             dcu_radio,
             air,
         )
-        rig = Rig(loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes)
+        rig = Rig(
+            loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes, scapy=scapy
+        )
         stack.push_async_callback(dcu.stop)
         dcu.start()
         for meter in meters.values():
@@ -223,29 +231,15 @@ def _dcu_config(scenario: Scenario, parts: Provision) -> DcuConfig:
     )
 
 
-def _radio_numbers(scenario: Scenario) -> tuple[int, int]:
-    """Channel plan and FSK mode by their Wi-SUN numbers."""
-    rate_bps = scenario.radio.data_rate_kbps * 1000
-    plan = next(number for number, plan in phy.CHANNEL_PLANS.items() if plan.name == scenario.radio.region)
-    mode = next(number for number, mode in phy.FSK_MODES.items() if mode.rate_bps == rate_bps)
-    return plan, mode
-
-
-def radio_settings(scenario: Scenario) -> RadioSettings:
-    """How every radio of the scenario is told to work."""
-    plan, mode = _radio_numbers(scenario)
-    return RadioSettings(plan=plan, fsk_mode=mode, max_psdu_bytes=scenario.radio.max_psdu_bytes)
-
-
 def _build_air(
-    scenario: Scenario, options: RunOptions, clock: RunClock, seeds: Seeds, parts: Provision, trace: EventTrace
+    scenario: Scenario, clock: RunClock, seeds: Seeds, pipeline: FramePipeline | None, trace: EventTrace
 ) -> Air:
-    plan, mode = _radio_numbers(scenario)
+    plan, mode = radio_numbers(scenario)
     air = Air(
         clock.loop,
         seeds,
         settings=AirSettings(plan=plan, fsk_mode=mode, shadowing_sigma_db=scenario.radio.shadowing_db),
-        pipeline=_pipeline(options.air, parts),
+        pipeline=pipeline,
         trace=trace,
     )
     for wood in scenario.vegetation:
@@ -255,7 +249,7 @@ def _build_air(
     return air
 
 
-def _pipeline(kind: AirKind, parts: Provision) -> FramePipeline | None:
+def _scapy_pipeline(kind: AirKind, parts: Provision) -> ScapyPipeline | None:
     if kind is AirKind.BYTES:
         return None
     try:

@@ -55,6 +55,8 @@ def _health(rig: Rig) -> CaseResult:
     record = Record()
     record.measure("errors that nobody caught", len(rig.unhandled), limit=equals(0))
     record.measure("background tasks that failed", rig.trace.counts.get("dcu-task-failed", 0), limit=equals(0))
+    if rig.options.air is AirKind.SCAPY:
+        record.measure("frames that Scapy could not rebuild exactly", rig.rebuild_differences, limit=equals(0))
     verdict, reason = record.verdict()
     if verdict is Verdict.FAIL:
         verdict, reason = Verdict.ERROR, "; ".join([reason, *rig.unhandled])
@@ -150,7 +152,7 @@ def _meter_table(rig: Rig) -> Table:
         x_m, y_m = meter.settings.position
         rows.append((
             meter.name, meter.serial, meter.provision.model.model, f"{x_m:g}, {y_m:g}", rig.mesh.state(meter.name),
-            rig.mesh.parent(meter.name) or "–", "–" if hops is None else hops, f"{meter.imported_wh():.1f}",
+            rig.mesh.parent(meter.name) or "none", "none" if hops is None else hops, f"{meter.imported_wh():.1f}",
             f"{meter.household.daily_kwh:.2f}", len(rig.hes.registrations(meter.serial)),
         ))  # fmt: skip
     columns = (
