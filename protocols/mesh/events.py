@@ -22,10 +22,8 @@ class DropReason(enum.StrEnum):
     TOO_BIG = "too_big"
     LOOP = "loop"
     MALFORMED = "malformed"
-    CHECKSUM = "checksum"
     NO_LISTENER = "no_listener"
     UNSECURED = "unsecured"
-    REASSEMBLY = "reassembly"
     OTHER_PAN = "other_pan"
     UNSUPPORTED = "unsupported"
 

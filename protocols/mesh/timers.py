@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from protocols.errors import BadInputError
 
@@ -60,6 +59,8 @@ class TimersProfile:
     route_refresh_interval_s: float
     """Least time between two requests of the root for everybody's DAO."""
     reassembly_timeout_s: float
+    hold_s: float
+    """How long a datagram may wait for a parent."""
 
     @property
     def dio(self) -> TrickleProfile:
@@ -94,6 +95,7 @@ FAN_SMALL = TimersProfile(
     suspect_timeout_s=300.0,
     route_refresh_interval_s=60.0,
     reassembly_timeout_s=60.0,
+    hold_s=60.0,
 )
 
 FAN_LARGE = TimersProfile(
@@ -120,6 +122,7 @@ FAN_LARGE = TimersProfile(
     suspect_timeout_s=900.0,
     route_refresh_interval_s=300.0,
     reassembly_timeout_s=60.0,
+    hold_s=60.0,
 )
 
 # Joins take seconds, and a quiet hour costs a few frames a node: intervals start short and double far.
@@ -147,6 +150,7 @@ BENCH = TimersProfile(
     suspect_timeout_s=60.0,
     route_refresh_interval_s=10.0,
     reassembly_timeout_s=10.0,
+    hold_s=20.0,
 )
 
 PROFILES = {profile.name: profile for profile in (FAN_SMALL, FAN_LARGE, BENCH)}
@@ -159,41 +163,3 @@ def profile_named(name: str) -> TimersProfile:
     except KeyError:
         known = ", ".join(PROFILES)
         raise BadInputError(f"no timer profile {name!r}; there are: {known}", key="timers") from None
-
-
-K = TypeVar("K")
-
-
-class Deadlines(Generic[K]):
-    """Named deadlines of one node, few enough that the earliest is found by looking at all."""
-
-    __slots__ = ("_by_name",)
-
-    def __init__(self) -> None:
-        self._by_name: dict[K, float] = {}
-
-    def set(self, name: K, when: float) -> None:
-        self._by_name[name] = when
-
-    def clear(self, name: K) -> None:
-        self._by_name.pop(name, None)
-
-    def clear_all(self) -> None:
-        self._by_name.clear()
-
-    def get(self, name: K) -> float | None:
-        return self._by_name.get(name)
-
-    def next(self) -> float | None:
-        return min(self._by_name.values(), default=None)
-
-    def pop_due(self, now: float) -> K | None:
-        """The name of the earliest deadline that has passed, removed; None if none has."""
-        best: K | None = None
-        best_when = now
-        for name, when in self._by_name.items():
-            if when < best_when or (when <= best_when and best is None):
-                best, best_when = name, when
-        if best is not None:
-            del self._by_name[best]
-        return best

@@ -18,7 +18,7 @@ _SPEC_ROUTE = "RFC 6554"
 
 @dataclass(frozen=True, slots=True)
 class RplOption:
-    """RPL packet information (RFC 6553, 3). `sender_rank` is the rank of the router that sent this hop."""
+    """RPL packet information (RFC 6553, 3). `sender_rank` is DAGRank of the forwarding router, 0 from the source."""
 
     instance_id: int
     sender_rank: int
@@ -47,11 +47,21 @@ class RplOption:
                 continue
             body = reader.sub(reader.u8())
             if kind == OPTION_RPL:
+                if body.remaining != _RPL_OPTION_BYTES:
+                    raise body.error("an RPL option with elements of its own")
                 flags, instance_id, rank = body.u8(), body.u8(), body.u16()
                 found = cls(instance_id, rank, bool(flags & 0x80), bool(flags & 0x40), bool(flags & 0x20))
             elif kind >> 6:
                 raise body.error(f"hop-by-hop option 0x{kind:02x} is not known and may not be skipped")
         return found
+
+    def write_into(self, header: ExtensionHeader) -> ExtensionHeader:
+        """The hop-by-hop header with its RPL option overwritten by this one; other options stay."""
+        body, offset = header.body, 0
+        while body[offset] != OPTION_RPL:
+            offset += 1 if body[offset] == _PAD1 else 2 + body[offset + 1]
+        option = self.encode().body
+        return ExtensionHeader(header.protocol, body[:offset] + option + body[offset + len(option) :])
 
 
 @dataclass(frozen=True, slots=True)

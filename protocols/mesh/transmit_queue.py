@@ -1,0 +1,139 @@
+"""What waits for the radio. Bounded, few frames at a time, and no answer of the radio is waited for without end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from protocols.mesh.core import NodeCore
+from protocols.mesh.ipv6 import Ipv6Packet
+from protocols.mesh.wisun import FrameType
+from protocols.rcp.codes import Status
+from protocols.rcp.messages import Transmit, TransmitDone
+
+IN_FLIGHT_MAX = 2
+ANSWER_TIMEOUT_S = 30.0
+QUEUE_LENGTH = 64
+_RETRY_AFTER_S = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """A datagram, or a discovery frame, on its way to the radio.
+
+    `upward` means that the next hop is whoever is the preferred parent when its turn comes; else it is `next_hop`,
+    None for a broadcast. `frames` are the payload elements of its frames, made when the turn comes.
+    """
+
+    packet: Ipv6Packet | None
+    next_hop: bytes | None = None
+    upward: bool = False
+    datagram_id: int | None = None
+    frame_type: FrameType = FrameType.DATA
+    key_index: int = 0
+    tries: int = 0
+    frames: list[bytes] = field(default_factory=list)
+    position: int = 0
+
+
+class TransmitQueue:
+    """Gives frames to the radio one after the other.
+
+    `prepare` sets the next hop and the frames of an entry whose turn has come; False: it was dropped or put aside.
+    `finished` gets every entry back with the status of its last frame and the attempts that this took.
+    """
+
+    def __init__(
+        self,
+        core: NodeCore,
+        prepare: Callable[[Outgoing], bool],
+        finished: Callable[[Outgoing, Status, int], None],
+    ) -> None:
+        self._core = core
+        self._prepare = prepare
+        self._finished = finished
+        self._waiting: deque[Outgoing] = deque()
+        self._in_flight: dict[int, tuple[Outgoing, float]] = {}
+        self._handle = 0
+        self._paused_until: float | None = None
+        self.frame_counter = core.config.frame_counter
+        """The next one to use, as far as the radio has told."""
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._in_flight)
+
+    def push(self, outgoing: Outgoing, *, first: bool = False) -> bool:
+        """Queue an entry, at the front if it has been there already; False if there is no room."""
+        if first:
+            self._waiting.appendleft(outgoing)
+            return True
+        if len(self._waiting) >= QUEUE_LENGTH:
+            return False
+        self._waiting.append(outgoing)
+        return True
+
+    def pump(self) -> None:
+        """Give the radio what it may have."""
+        while self._waiting and len(self._in_flight) < IN_FLIGHT_MAX and self._paused_until is None:
+            outgoing = self._waiting.popleft()
+            outgoing.frames, outgoing.position = [], 0
+            if self._prepare(outgoing):
+                self._transmit(outgoing)
+
+    def _transmit(self, outgoing: Outgoing) -> None:
+        self._handle = (self._handle + 1) & 0xFFFF
+        self._in_flight[self._handle] = (outgoing, self._core.now + ANSWER_TIMEOUT_S)
+        self._core.messages.append(
+            Transmit(
+                handle=self._handle,
+                frame_type=outgoing.frame_type,
+                destination=outgoing.next_hop,
+                key_index=outgoing.key_index,
+                payload_ies=outgoing.frames[outgoing.position],
+            )
+        )
+
+    def done(self, message: TransmitDone) -> None:
+        """The radio's answer. One for a frame that is not waited for is counted and ignored."""
+        entry = self._in_flight.pop(message.handle, None)
+        if message.frame_counter >= self.frame_counter:
+            self.frame_counter = message.frame_counter + 1
+        if entry is None:
+            self._core.counters["transmit_done_unexpected"] += 1
+            return
+        outgoing = entry[0]
+        if message.status is Status.QUEUE_FULL:
+            self._paused_until = self._core.now + _RETRY_AFTER_S
+            self._waiting.appendleft(outgoing)
+        elif message.status is Status.OK and outgoing.position + 1 < len(outgoing.frames):
+            outgoing.position += 1
+            self._core.counters["fragments_sent"] += 1
+            self._transmit(outgoing)
+        else:
+            self._finished(outgoing, message.status, message.attempts)
+        self.pump()
+
+    def next_deadline(self) -> float | None:
+        oldest = next(iter(self._in_flight.values()))[1] if self._in_flight else None
+        if self._paused_until is None:
+            return oldest
+        return self._paused_until if oldest is None else min(oldest, self._paused_until)
+
+    def handle_timer(self) -> None:
+        now = self._core.now
+        if self._paused_until is not None and now >= self._paused_until:
+            self._paused_until = None
+        for handle in [handle for handle, (_, deadline) in self._in_flight.items() if deadline <= now]:
+            outgoing, _ = self._in_flight.pop(handle)
+            self._core.counters["transmit_done_missing"] += 1
+            self._finished(outgoing, Status.CHANNEL_ACCESS_FAILURE, 0)
+        self.pump()
+
+    def clear(self) -> list[Outgoing]:
+        """Forget everything, and say what was forgotten."""
+        lost = [outgoing for outgoing, _ in self._in_flight.values()] + list(self._waiting)
+        self._in_flight.clear()
+        self._waiting.clear()
+        self._paused_until = None
+        return lost
