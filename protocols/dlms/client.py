@@ -5,7 +5,7 @@
     for event in client.receive(answer):
         match event:
             case Send(apdu): send(apdu)               # the association goes on by itself: HLS passes, next blocks
-            case Associated(): send(client.get(reference))
+            case Associated(): send(client.get(AttributeReference(3, obis, 2)))
             case GetDone(results): ...
             case Refused(): ...
 
@@ -16,141 +16,116 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from protocols.dlms.data import Data
-from protocols.dlms.enums import DEFAULT_CONFORMANCE, ActionResult, Conformance, DataAccessResult, Mechanism
+from protocols.dlms import acse
+from protocols.dlms.action import ActionRequestNormal, ActionResponseNormal, MethodReference, decode_response
+from protocols.dlms.client_events import (
+    ActionDone,
+    Associated,
+    ClientConfig,
+    Event,
+    GetDone,
+    NotificationReceived,
+    Refused,
+    Released,
+    RequestFailed,
+    Send,
+    SetDone,
+)
+from protocols.dlms.client_requests import ActionOperation, GetOperation, Operation, SetOperation
+from protocols.dlms.client_security import ClientSecurity
+from protocols.dlms.data import Data, Tag, octet_string
+from protocols.dlms.enums import (
+    ActionResult,
+    AssociationResult,
+    Conformance,
+    ContextName,
+    Mechanism,
+    ReleaseResponseReason,
+)
+from protocols.dlms.exception import (
+    CONFIRMED_SERVICE_ERROR,
+    EXCEPTION_RESPONSE,
+    ConfirmedServiceError,
+    ExceptionResponse,
+)
+from protocols.dlms.get import AttributeReference
+from protocols.dlms.initiate import InitiateRequest, InitiateResponse
 from protocols.dlms.obis import ObisCode
-from protocols.dlms.security.counters import CounterStore
-from protocols.dlms.security.keys import Policy, Suite, SymmetricKeys
-from protocols.dlms.selective import Selector
+from protocols.dlms.security.ciphering import (
+    DED_TAGS,
+    GENERAL_DED,
+    GENERAL_GLO,
+    GLO_TAGS,
+    PLAIN_OF_DED,
+    PLAIN_OF_GLO,
+    Ciphering,
+    unwrap,
+    unwrap_general,
+    wrap,
+    wrap_general,
+)
+from protocols.dlms.security.gcm import ProtectionError
+from protocols.dlms.security.hls import CHALLENGE_BYTES, HlsExchange, is_challenge
+from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ports import KeySource, Trace
 
-
-@dataclass(frozen=True, slots=True)
-class AttributeReference:
-    class_id: int
-    obis: ObisCode
-    attribute_id: int
-    selector: Selector | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MethodReference:
-    class_id: int
-    obis: ObisCode
-    method_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClientConfig:
-    """`policy` says how requests are protected once associated, and what answers must have."""
-
-    client_sap: int
-    server_sap: int = 1
-    mechanism: Mechanism = Mechanism.NONE
-    ciphered: bool = False
-    policy: Policy = Policy.AUTHENTICATED_AND_ENCRYPTED
-    general_ciphering: bool = False
-    """True sends general-glo-ciphering, False the glo- form of each service."""
-    dedicated_key: bool = False
-    conformance: Conformance = DEFAULT_CONFORMANCE
-    max_receive_pdu_bytes: int = 1024
-    secret: bytes = field(default=b"", repr=False)
-    """Of mechanisms 1 and 6."""
-
-
-class ClientSecurity:
-    """The client's keys for one meter. Counters in `store` are never used twice."""
-
-    def __init__(
-        self,
-        system_title: bytes,
-        keys: SymmetricKeys,
-        store: CounterStore,
-        *,
-        suite: Suite = Suite.SUITE_0,
-        server_system_title: bytes | None = None,
-    ) -> None:
-        """`server_system_title` None takes the one that the AARE brings."""
+_CURRENT_ASSOCIATION = ObisCode(bytes((0, 0, 40, 0, 0, 255)))
+_CONFIRMED = 0xC0
+"""Invoke-id-and-priority: confirmed, high priority."""
+_PROTECTION_OVERHEAD_BYTES = 30
+_LEAST_PDU_BYTES = 64
+_NOTIFICATIONS = (0x0F, 0xC2)
 
 
 class ClientState(enum.Enum):
     IDLE = enum.auto()
     ASSOCIATING = enum.auto()
+    """The AARQ is out."""
     AUTHENTICATING = enum.auto()
+    """Our proof is out, the server's is due."""
     ASSOCIATED = enum.auto()
     AWAITING = enum.auto()
     """A request is out."""
     RELEASING = enum.auto()
+    """The RLRQ is out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send this APDU now."""
+class Cause(enum.Enum):
+    """What moves the state."""
 
-    apdu: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Associated:
-    """The association stands; with a high mechanism both sides have proved themselves."""
-
-    conformance: Conformance
-    server_max_receive_pdu_bytes: int
-    server_system_title: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """No association: the server said no, or failed to prove itself. `reason` is for people."""
-
-    reason: str
-    diagnostic: int | None = None
+    ASSOCIATE = enum.auto()
+    ACCEPTED = enum.auto()
+    CHALLENGED = enum.auto()
+    PROVED = enum.auto()
+    REFUSED = enum.auto()
+    REQUEST = enum.auto()
+    ANSWERED = enum.auto()
+    RELEASE = enum.auto()
+    RELEASED = enum.auto()
+    NOT_RELEASED = enum.auto()
+    ABANDON = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class GetDone:
-    """One result for every reference that was asked for, in order."""
-
-    results: tuple[Data | DataAccessResult, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SetDone:
-    results: tuple[DataAccessResult, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ActionDone:
-    """For each method its result, and the data or access error that it returned (None if nothing)."""
-
-    results: tuple[tuple[ActionResult, Data | DataAccessResult | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFailed:
-    """The server answered the request with an exception or an error; the association stays as `state` says."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotificationReceived:
-    """A DataNotification or EventNotification that came unasked."""
-
-    apdu: object
-
-
-Event = Send | Associated | Refused | GetDone | SetDone | ActionDone | Released | RequestFailed | NotificationReceived
+TRANSITIONS = {
+    (ClientState.IDLE, Cause.ASSOCIATE): ClientState.ASSOCIATING,
+    (ClientState.ASSOCIATING, Cause.ACCEPTED): ClientState.ASSOCIATED,
+    (ClientState.ASSOCIATING, Cause.CHALLENGED): ClientState.AUTHENTICATING,
+    (ClientState.ASSOCIATING, Cause.REFUSED): ClientState.IDLE,
+    (ClientState.AUTHENTICATING, Cause.PROVED): ClientState.ASSOCIATED,
+    (ClientState.AUTHENTICATING, Cause.REFUSED): ClientState.IDLE,
+    (ClientState.ASSOCIATED, Cause.REQUEST): ClientState.AWAITING,
+    (ClientState.AWAITING, Cause.ANSWERED): ClientState.ASSOCIATED,
+    (ClientState.ASSOCIATED, Cause.RELEASE): ClientState.RELEASING,
+    (ClientState.RELEASING, Cause.RELEASED): ClientState.IDLE,
+    (ClientState.RELEASING, Cause.NOT_RELEASED): ClientState.ASSOCIATED,
+    **{(state, Cause.ABANDON): ClientState.IDLE for state in ClientState},
+}
 
 
 class ClientAssociation:
+    """One association with one server, reused for one after another. One request is out at a time."""
+
     def __init__(
         self,
         config: ClientConfig,
@@ -159,42 +134,377 @@ class ClientAssociation:
         keys: KeySource,
         trace: Trace | None = None,
     ) -> None:
+        """Raises LocalProtocolError if the configuration needs keys, and `security` is None."""
+        if security is None and (config.ciphered or config.mechanism.is_high):
+            raise LocalProtocolError(f"mechanism {config.mechanism.name} and ciphering need a ClientSecurity")
         self.config = config
         self.state = ClientState.IDLE
+        self.conformance = config.conformance
+        self._security = security
+        self._keys = keys
+        self._trace = trace
+        self._invoke = 0
+        self._operation: Operation | None = None
+        self._last_plain = b""
+        self._own_challenge = b""
+        self._peer_challenge = b""
+        self._dedicated_key: bytes | None = None
+        self._dedicated: Ciphering | None = None
+        self._server_max_bytes = _LEAST_PDU_BYTES
+
+    # requests
 
     def associate(self) -> bytes:
         """The AARQ. Raises LocalProtocolError unless IDLE."""
-        raise NotImplementedError
+        self._advance(Cause.ASSOCIATE)
+        mechanism = self.config.mechanism
+        if mechanism.is_high:
+            self._own_challenge = self._keys.random_bytes(CHALLENGE_BYTES[mechanism])
+        self._dedicated = None
+        self._dedicated_key = self._keys.random_bytes(16) if self.config.dedicated_key else None
+        return self._aarq()
 
     def get(self, *references: AttributeReference) -> bytes:
         """GET of one attribute or of a list. Raises LocalProtocolError unless ASSOCIATED."""
-        raise NotImplementedError
+        return self._start(GetOperation(self._next_invoke(), references, self.config.max_answer_bytes))
 
     def set(self, reference: AttributeReference, value: Data) -> bytes:
-        raise NotImplementedError
+        return self.set_many(((reference, value),))
 
     def set_many(self, writes: Sequence[tuple[AttributeReference, Data]]) -> bytes:
-        raise NotImplementedError
+        """SET of one attribute or of a list, in blocks if it must. Raises LocalProtocolError unless ASSOCIATED."""
+        return self._start(SetOperation(self._next_invoke(), writes, self._room_bytes, self.conformance))
 
     def action(self, reference: MethodReference, argument: Data | None = None) -> bytes:
-        raise NotImplementedError
+        return self.action_many(((reference, argument),))
 
     def action_many(self, calls: Sequence[tuple[MethodReference, Data | None]]) -> bytes:
-        raise NotImplementedError
+        """ACTION of one method or of a list, in blocks if it must. Raises LocalProtocolError unless ASSOCIATED."""
+        limit_bytes = self.config.max_answer_bytes
+        return self._start(ActionOperation(self._next_invoke(), calls, self._room_bytes, self.conformance, limit_bytes))
 
     def release(self) -> bytes:
-        """The RLRQ."""
-        raise NotImplementedError
+        """The RLRQ. Raises LocalProtocolError unless ASSOCIATED."""
+        self._advance(Cause.RELEASE)
+        return self._rlrq()
 
     def repeat(self) -> bytes:
-        """The last APDU again, for a transport that lost it or its answer; a ciphered one under a fresh counter."""
-        raise NotImplementedError
+        """The last APDU again, for a transport that lost it or its answer; a ciphered one under a fresh counter.
+
+        Raises LocalProtocolError if nothing is out.
+        """
+        if self.state is ClientState.ASSOCIATING:
+            return self._aarq()
+        if self.state is ClientState.RELEASING:
+            return self._rlrq()
+        if self.state in (ClientState.AUTHENTICATING, ClientState.AWAITING):
+            return self._protect(self._last_plain)
+        raise LocalProtocolError(f"nothing to repeat while {self.state.name}")
 
     def abandon(self) -> None:
-        """Forget the request or the association that is under way; back to IDLE."""
-        raise NotImplementedError
+        """Forget the request and the association; back to IDLE. For a transport that was lost."""
+        self._operation = None
+        self._advance(Cause.ABANDON)
+
+    def abandon_request(self) -> None:
+        """Forget the request that is out, keep the association; a late answer is then no answer."""
+        self._operation = None
+        self._advance(Cause.ANSWERED)
+
+    # answers
 
     def receive(self, apdu: bytes) -> tuple[Event, ...]:
         """What an APDU from the server means. Raises RemoteProtocolError if it breaks the protocol or its protection
         is wrong; the state is then unchanged, and the right answer may still come."""
-        raise NotImplementedError
+        if not apdu:
+            raise RemoteProtocolError("an empty APDU")
+        tag = apdu[0]
+        if tag == acse.AARE:
+            return self._on_aare(acse.Aare.decode(apdu))
+        if tag == acse.RLRE:
+            return self._on_rlre(acse.Rlre.decode(apdu))
+        if tag == EXCEPTION_RESPONSE:
+            return self._on_exception(ExceptionResponse.decode(apdu))
+        if tag == CONFIRMED_SERVICE_ERROR:
+            return self._on_service_error(ConfirmedServiceError.decode(apdu))
+        plain = self._unprotect(apdu)
+        if plain[0] in _NOTIFICATIONS:
+            return (NotificationReceived(plain),)
+        if plain[0] == EXCEPTION_RESPONSE:
+            return self._on_exception(ExceptionResponse.decode(plain))
+        if self.state is ClientState.AUTHENTICATING:
+            return self._on_proof(plain)
+        if self.state is not ClientState.AWAITING or self._operation is None:
+            raise RemoteProtocolError(f"an answer while {self.state.name}")
+        return self._on_answer(self._operation, plain)
+
+    def _on_answer(self, operation: Operation, plain: bytes) -> tuple[Event, ...]:
+        outcome = operation.advance(plain)
+        if outcome is None:
+            return ()
+        if isinstance(outcome, bytes):
+            self._last_plain = outcome
+            return (Send(self._protect(outcome)),)
+        self._operation = None
+        self._advance(Cause.ANSWERED)
+        return (outcome,)
+
+    def _on_aare(self, aare: acse.Aare) -> tuple[Event, ...]:
+        if self.state is ClientState.AUTHENTICATING and aare.authentication_value == self._peer_challenge:
+            return ()  # the AARE to a repeated AARQ
+        if self.state is not ClientState.ASSOCIATING:
+            raise RemoteProtocolError(f"an AARE while {self.state.name}")
+        if aare.result is not AssociationResult.ACCEPTED:
+            self._advance(Cause.REFUSED)
+            reason = f"{aare.result.name.lower()}, {aare.diagnostic.name.lower()}{_initiate_error(aare)}"
+            return (Refused(reason, int(aare.diagnostic)),)
+        security = self._security
+        if security is None or not (self.config.ciphered or self.config.mechanism.is_high):
+            return self._on_accepted(aare)
+        security.learn_server_title(aare.responding_ap_title)
+        try:
+            return self._on_accepted(aare)
+        except RemoteProtocolError:
+            security.forget_server_title()
+            raise
+
+    def _on_accepted(self, aare: acse.Aare) -> tuple[Event, ...]:
+        response = self._initiate_response(aare)
+        if self.config.mechanism.is_high:
+            return self._on_challenge(aare, response)
+        self._take(response)
+        self._advance(Cause.ACCEPTED)
+        return (self._associated(),)
+
+    def _on_challenge(self, aare: acse.Aare, response: InitiateResponse) -> tuple[Event, ...]:
+        mechanism = self.config.mechanism
+        if aare.mechanism != mechanism or aare.authentication_value is None:
+            raise RemoteProtocolError(f"an AARE without a challenge of mechanism {mechanism.name}")
+        if not is_challenge(mechanism, aare.authentication_value):
+            raise RemoteProtocolError(f"a challenge of {len(aare.authentication_value)} bytes")
+        if aare.authentication_value == self._own_challenge:
+            raise RemoteProtocolError("the server gives our own challenge back")
+        self._take(response)
+        self._peer_challenge = aare.authentication_value
+        self._advance(Cause.CHALLENGED)
+        reference = MethodReference(15, _CURRENT_ASSOCIATION, 1)
+        proof = octet_string(self._exchange().prove())
+        self._last_plain = ActionRequestNormal(self._next_invoke(), reference, proof).encode()
+        return (Send(self._protect(self._last_plain)),)
+
+    def _on_proof(self, plain: bytes) -> tuple[Event, ...]:
+        response = decode_response(plain)
+        if not isinstance(response, ActionResponseNormal):
+            raise RemoteProtocolError("reply_to_HLS_authentication is answered with a list or in blocks")
+        result, returned = response.outcome
+        if result is not ActionResult.SUCCESS:
+            self._advance(Cause.REFUSED)
+            return (Refused(f"the server does not accept our proof: {result.name.lower()}"),)
+        if not isinstance(returned, Data) or returned.tag != Tag.OCTET_STRING:
+            raise RemoteProtocolError("the server gives no proof")
+        if not self._exchange().is_proved(returned.value):
+            if self._security is not None:
+                self._security.forget_server_title()
+            self._advance(Cause.REFUSED)
+            return (Refused("the server's proof is wrong: it does not know the key"),)
+        self._advance(Cause.PROVED)
+        return (self._associated(),)
+
+    def _on_rlre(self, rlre: acse.Rlre) -> tuple[Event, ...]:
+        if self.state is not ClientState.RELEASING:
+            raise RemoteProtocolError(f"an RLRE while {self.state.name}")
+        if rlre.reason is ReleaseResponseReason.NOT_FINISHED:
+            self._advance(Cause.NOT_RELEASED)
+            return (RequestFailed("the server does not release the association"),)
+        self._advance(Cause.RELEASED)
+        return (Released(),)
+
+    def _on_exception(self, exception: ExceptionResponse) -> tuple[Event, ...]:
+        reason = f"{exception.state_error.name.lower()}, {exception.service_error.name.lower()}"
+        if self.state in (ClientState.ASSOCIATING, ClientState.AUTHENTICATING):
+            self._advance(Cause.REFUSED)
+            return (Refused(reason),)
+        if self.state is ClientState.RELEASING:
+            self._advance(Cause.RELEASED)
+            return (Released(),)
+        if self.state is ClientState.AWAITING:
+            self._operation = None
+            self._advance(Cause.ANSWERED)
+            return (RequestFailed(reason, exception),)
+        raise RemoteProtocolError(f"an ExceptionResponse ({reason}) while {self.state.name}")
+
+    def _on_service_error(self, error: ConfirmedServiceError) -> tuple[Event, ...]:
+        reason = f"{error.service.name.lower()}, {error.kind.name.lower()} {error.value}"
+        if self.state in (ClientState.ASSOCIATING, ClientState.AUTHENTICATING):
+            self._advance(Cause.REFUSED)
+            return (Refused(reason),)
+        if self.state is ClientState.AWAITING:
+            self._operation = None
+            self._advance(Cause.ANSWERED)
+            return (RequestFailed(reason, error),)
+        raise RemoteProtocolError(f"a ConfirmedServiceError ({reason}) while {self.state.name}")
+
+    # building
+
+    def _advance(self, cause: Cause) -> None:
+        state = TRANSITIONS.get((self.state, cause))
+        if state is None:
+            raise LocalProtocolError(f"{cause.name} while {self.state.name}")
+        if self._trace is not None:
+            self._trace("dlms.client", server_sap=self.config.server_sap, cause=cause.name, state=state.name)
+        self.state = state
+
+    def _next_invoke(self) -> int:
+        self._invoke = (self._invoke + 1) & 0x0F
+        return _CONFIRMED | self._invoke
+
+    def _start(self, operation: Operation) -> bytes:
+        if self.state is not ClientState.ASSOCIATED:
+            raise LocalProtocolError(f"a request while {self.state.name}")
+        plain = operation.first()
+        self._advance(Cause.REQUEST)
+        self._operation, self._last_plain = operation, plain
+        return self._protect(plain)
+
+    @property
+    def _room_bytes(self) -> int:
+        return self._server_max_bytes - (_PROTECTION_OVERHEAD_BYTES if self.config.ciphered else 0)
+
+    def _control(self) -> int:
+        return (int(self.config.policy) & 0x0C) << 2
+
+    def _initiate_request(self) -> bytes:
+        config = self.config
+        request = InitiateRequest(config.conformance, config.max_receive_pdu_bytes, self._dedicated_key).encode()
+        if not config.ciphered or self._security is None:
+            return request
+        return wrap(GLO_TAGS[request[0]], self._security.ciphering.seal(request, self._control()))
+
+    def _aarq(self) -> bytes:
+        mechanism = self.config.mechanism
+        value = self._own_challenge if mechanism.is_high else self.config.secret
+        has_title = self._security is not None and (self.config.ciphered or mechanism.is_high)
+        return acse.Aarq(
+            context=ContextName.LN_CIPHERED if self.config.ciphered else ContextName.LN,
+            user_information=self._initiate_request(),
+            mechanism=None if mechanism is Mechanism.NONE else mechanism,
+            authentication_value=None if mechanism is Mechanism.NONE else value,
+            calling_ap_title=self._security.system_title if has_title and self._security is not None else None,
+            authentication_functional_unit=mechanism is not Mechanism.NONE,
+        ).encode()
+
+    def _rlrq(self) -> bytes:
+        return acse.Rlrq(user_information=self._initiate_request() if self.config.ciphered else None).encode()
+
+    def _initiate_response(self, aare: acse.Aare) -> InitiateResponse:
+        information = aare.user_information
+        if information is None:
+            raise RemoteProtocolError("an AARE without InitiateResponse")
+        if information[:1] == b"\x28" and self._security is not None:
+            control, _, information = self._security.ciphering.open(unwrap(information))
+            self._check_control(control)
+        elif self.config.ciphered and self._required_control:
+            raise ProtectionError("the InitiateResponse is not protected", "policy")
+        return InitiateResponse.decode(information)
+
+    def _take(self, response: InitiateResponse) -> None:
+        self.conformance = Conformance(int(response.conformance) & int(self.config.conformance))
+        self._server_max_bytes = max(response.max_receive_pdu_bytes or 0xFFFF, _LEAST_PDU_BYTES)
+        if self._dedicated_key is not None and self._security is not None:
+            self._dedicated = self._security.dedicated(self._dedicated_key)
+
+    def _associated(self) -> Associated:
+        title = None if self._security is None else self._security.server_system_title
+        return Associated(self.conformance, self._server_max_bytes, title)
+
+    def _exchange(self) -> HlsExchange:
+        security = self._security
+        if security is None or security.server_system_title is None:
+            raise LocalProtocolError("a high mechanism without security")
+        return HlsExchange(
+            mechanism=self.config.mechanism,
+            own_title=security.system_title,
+            peer_title=security.server_system_title,
+            own_challenge=self._own_challenge,
+            peer_challenge=self._peer_challenge,
+            secret=self.config.secret,
+            ciphering=security.ciphering,
+        )
+
+    # protection
+
+    @property
+    def _required_control(self) -> int:
+        """What an answer's security control must have."""
+        return (int(self.config.policy) & 0x60) >> 1
+
+    def _check_control(self, control: int) -> None:
+        if self._required_control & ~control:
+            raise ProtectionError("the answer is protected less than the policy asks for", "policy")
+
+    def _protect(self, plain: bytes) -> bytes:
+        control = self._control()
+        if not self.config.ciphered or not control or self._security is None:
+            return plain
+        dedicated = self._dedicated
+        ciphering = self._security.ciphering if dedicated is None else dedicated
+        tag = (GLO_TAGS if dedicated is None else DED_TAGS).get(plain[0])
+        if self.config.general_ciphering or tag is None:
+            general = GENERAL_GLO if dedicated is None else GENERAL_DED
+            return wrap_general(general, ciphering.own_title, ciphering.seal(plain, control))
+        return wrap(tag, ciphering.seal(plain, control))
+
+    def _unprotect(self, apdu: bytes) -> bytes:
+        tag = apdu[0]
+        if tag not in PLAIN_OF_GLO and tag not in PLAIN_OF_DED and tag not in (GENERAL_GLO, GENERAL_DED):
+            if self.config.ciphered and self._required_control:
+                raise ProtectionError("an answer that is not protected", "policy")
+            return apdu
+        if self._security is None:
+            raise RemoteProtocolError("a ciphered APDU, and no key for it")
+        is_dedicated = tag in PLAIN_OF_DED or tag == GENERAL_DED
+        ciphering = self._dedicated if is_dedicated else self._security.ciphering
+        if ciphering is None:
+            raise RemoteProtocolError("a dedicated ciphering that was not agreed")
+        plain_tag = None
+        if tag in (GENERAL_GLO, GENERAL_DED):
+            title, sealed = unwrap_general(apdu)
+            if title != ciphering.peer_title:
+                raise ProtectionError("an APDU under another system title", "wrong_title")
+        else:
+            sealed = unwrap(apdu)
+            plain_tag = (PLAIN_OF_DED if is_dedicated else PLAIN_OF_GLO)[tag]
+        if not sealed:
+            raise ProtectionError("nothing inside", "truncated")
+        self._check_control(sealed[0])
+        plain = ciphering.open(sealed).plain
+        if not plain or (plain_tag is not None and plain[0] != plain_tag):
+            raise RemoteProtocolError("the protected APDU is not of its tag's kind")
+        return plain
+
+
+def _initiate_error(aare: acse.Aare) -> str:
+    if aare.user_information is None or aare.user_information[:1] != bytes((CONFIRMED_SERVICE_ERROR,)):
+        return ""
+    error = ConfirmedServiceError.decode(aare.user_information)
+    return f", {error.kind.name.lower()} {error.value}"
+
+
+__all__ = [
+    "ActionDone",
+    "Associated",
+    "AttributeReference",
+    "ClientAssociation",
+    "ClientConfig",
+    "ClientSecurity",
+    "ClientState",
+    "Event",
+    "GetDone",
+    "MethodReference",
+    "NotificationReceived",
+    "Refused",
+    "Released",
+    "RequestFailed",
+    "Send",
+    "SetDone",
+]

@@ -151,8 +151,15 @@ def object_key(class_id: int, obis: bytes) -> bytes:
 class ObjectAccess:
     """Rights of one association to one object, by attribute and method id. What is not there is denied."""
 
-    attributes: Mapping[int, Access]
-    methods: Mapping[int, MethodAccess] = field(default_factory=dict)
+    attributes: Mapping[int, int]
+    """Of Access."""
+    methods: Mapping[int, int] = field(default_factory=dict)
+    """Of MethodAccess."""
+
+    def __post_init__(self) -> None:
+        # plain integers: an IntFlag's operators cost a microsecond each, and every request needs them
+        object.__setattr__(self, "attributes", {key: int(mode) for key, mode in self.attributes.items()})
+        object.__setattr__(self, "methods", {key: int(mode) for key, mode in self.methods.items()})
 
 
 AccessTable = Mapping[bytes, ObjectAccess]

@@ -36,7 +36,10 @@ class MemoryCounterStore:
 
 
 class SendCounter:
-    """Counter of what this side protects under one key. `next` never gives the same number twice."""
+    """Counter of what this side protects under one key. `next` never gives the same number twice.
+
+    It begins at 1: there are clients that take 0 for "nothing received yet".
+    """
 
     __slots__ = ("_name", "_next", "_reserve", "_reserved", "_store")
 
@@ -44,7 +47,7 @@ class SendCounter:
         self._store = store
         self._name = name
         self._reserve = reserve
-        self._next = store.load(name) or 0
+        self._next = store.load(name) or 1
         self._reserved = self._next
 
     @property
@@ -72,15 +75,15 @@ class SendCounter:
         self._next = max(self._next, value)
 
     def restart(self) -> None:
-        """Begin at 0 again, under a new key."""
-        self._store.save(self._name, 0)
-        self._next = self._reserved = 0
+        """Begin at 1 again, under a new key."""
+        self._store.save(self._name, 1)
+        self._next = self._reserved = 1
 
 
 class ReceiveCounter:
     """The least number that a peer may still use under one key."""
 
-    __slots__ = ("_least", "_name", "_reserve", "_reserved", "_store")
+    __slots__ = ("_least", "_name", "_reserve", "_reserved", "_store", "has_accepted")
 
     def __init__(self, store: CounterStore, name: str, *, reserve: int = 64) -> None:
         self._store = store
@@ -88,6 +91,8 @@ class ReceiveCounter:
         self._reserve = reserve
         self._least = store.load(name) or 0
         self._reserved = self._least
+        self.has_accepted = False
+        """Whether the peer has shown, since this object was made, that it knows the key."""
 
     @property
     def least(self) -> int:
@@ -104,6 +109,7 @@ class ReceiveCounter:
             self._store.save(self._name, reserved)
             self._reserved = reserved
         self._least = value + 1
+        self.has_accepted = True
 
     def restart(self) -> None:
         """Accept from 0 again, under a new key."""
