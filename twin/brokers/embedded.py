@@ -11,11 +11,12 @@ from twin.brokers.access import AccessRules, Client
 from twin.errors import RigError
 
 try:
-    from amqtt.broker import Broker as AmqttBroker
     from amqtt.contexts import Action
     from amqtt.errors import AMQTTError
     from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
     from amqtt.session import Session
+
+    from twin.brokers.amqtt_repairs import RepairedBroker
 except ModuleNotFoundError as error:
     raise RigError("amqtt is not installed; install openami-twin[mqtt], or use --broker memory") from error
 
@@ -67,7 +68,7 @@ class EmbeddedBroker:
 
     def __init__(self, access: AccessRules) -> None:
         self._access = access
-        self._broker: AmqttBroker | None = None
+        self._broker: RepairedBroker | None = None
         self._port = 0
 
     @property
@@ -84,7 +85,7 @@ class EmbeddedBroker:
             f"{__name__}.RulesTopicPlugin": {"rules": self._access},
         }
         config = {"listeners": {"default": {"type": "tcp", "bind": f"{HOST}:0"}}, "plugins": plugins}
-        broker = AmqttBroker(config, loop=asyncio.get_running_loop())
+        broker = RepairedBroker(config, loop=asyncio.get_running_loop())
         try:
             await broker.start()
         except AMQTTError as error:
@@ -98,7 +99,7 @@ class EmbeddedBroker:
             await broker.shutdown()
 
 
-def _port_of(broker: AmqttBroker) -> int:
+def _port_of(broker: RepairedBroker) -> int:
     """The port that the system picked; amqtt itself does not say it."""
     server = broker._servers["default"].instance  # noqa: SLF001
     port: int = server.sockets[0].getsockname()[1]
