@@ -9,12 +9,12 @@ import hashlib
 import logging
 import shutil
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
 from protocols.errors import LocalProtocolError
 from protocols.ports import KeySource
 from twin.brokers.access import AccessRules
+from twin.brokers.tls import Identity
 from twin.errors import RigError
 
 _log = logging.getLogger(__name__)
@@ -27,15 +27,6 @@ _PBKDF2_ITERATIONS = 101
 _FALLBACKS = ("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto")
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM files of the broker's side: TLS 1.3 only, client certificates required, their common name is the user."""
-
-    ca: Path
-    certificate: Path
-    private_key: Path
-
-
 def find_mosquitto() -> str | None:
     """Path of the program, or None if it is not installed. Debian keeps it outside an ordinary user's PATH."""
     found = shutil.which("mosquitto")
@@ -43,10 +34,13 @@ def find_mosquitto() -> str | None:
 
 
 class MosquittoBroker:
-    """One mosquitto process. `start` returns when it listens; `stop` ends this process and no other."""
+    """One mosquitto process. `start` returns when it listens; `stop` ends this process and no other.
+
+    With `tls`, it takes TLS 1.3 only, requires a client certificate, and takes its common name for the user.
+    """
 
     def __init__(
-        self, folder: Path, access: AccessRules, key_source: KeySource, *, tls: TlsFiles | None = None
+        self, folder: Path, access: AccessRules, key_source: KeySource, *, tls: Identity | None = None
     ) -> None:
         self._folder = folder
         self._access = access
