@@ -35,6 +35,28 @@ class StoredCounters:
         return self._prefix + re.sub("[^a-z0-9._-]", "-", name.lower())
 
 
+class ClientCounters:
+    """A DLMS client's counters for one meter: its own on storage, the meter's in memory.
+
+    High-level authentication makes every association begin with a proof over a challenge of ours, in an answer under
+    the meter's present counter; whatever the meter had sent before is a replay from then on. So its counter need not
+    be stored, and a restart cannot take the meter's next answers for replays.
+    """
+
+    def __init__(self, storage: Storage, owner: str) -> None:
+        self._own = StoredCounters(storage, owner)
+        self._meters: dict[str, int] = {}
+
+    def load(self, name: str) -> int | None:
+        return self._own.load(name) if name.startswith("send") else self._meters.get(name)
+
+    def save(self, name: str, value: int) -> None:
+        if name.startswith("send"):
+            self._own.save(name, value)
+        else:
+            self._meters[name] = value
+
+
 class FrameCounterReserve:
     """Frame counters that a radio may use without asking: `first` at this start, then what `note` allows.
 

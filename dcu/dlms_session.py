@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from dcu.config import DlmsTimeouts
-from dcu.counters import StoredCounters
 from dcu.errors import MeterRefusedError, NoAnswerError
 from dcu.readings import ReadingOutcome, ReadingPlan, Result, text_of
 from dcu.registry import MeterIdentity
@@ -26,9 +25,10 @@ from protocols.dlms.client import (
     RequestFailed,
     Send,
 )
-from protocols.dlms.data import Data
+from protocols.dlms.data import Data, Tag
 from protocols.dlms.enums import Conformance, DataAccessResult, Mechanism
 from protocols.dlms.obis import ObisCode
+from protocols.dlms.security.counters import CounterStore
 from protocols.dlms.security.keys import Suite, SymmetricKeys
 from protocols.dlms.units import ScalerUnit
 from protocols.dlms.wrapper import Wpdu
@@ -41,8 +41,8 @@ from protocols.meter_identity import (
     LOGICAL_DEVICE_NAME,
     MANAGEMENT_SAP,
     MODEL_NAME,
+    PUBLIC_SAP,
     SERIAL_NUMBER,
-    SERVER_SAP,
     SIGNING_PUBLIC_KEY,
 )
 from protocols.ports import KeySource, Trace
@@ -50,9 +50,12 @@ from protocols.ports import KeySource, Trace
 _LOG = logging.getLogger(__name__)
 
 _CLASS_DATA = 1
+INVOCATION_COUNTER = ObisCode.parse("0-0:43.1.0*255")
+"""Class 1: the least invocation counter that the meter still accepts; the public client may read it."""
 _LIST_LENGTH = 16
 """References in one GET-Request-With-List: its answer stays within one PDU of 1,024 bytes."""
 _POINT_BYTES = 64
+_MAX_CATCH_UP = 1 << 24
 _IDENTITY = (
     SERIAL_NUMBER,
     LOGICAL_DEVICE_NAME,
@@ -78,7 +81,7 @@ class MeterSession:
         *,
         timeouts: DlmsTimeouts,
         system_title: bytes,
-        counters: StoredCounters,
+        counters: CounterStore,
         key_source: KeySource,
         send: Callable[[bytes], None],
         trace: Trace,
@@ -92,17 +95,19 @@ class MeterSession:
         self._send_datagram = send
         self._trace = trace
         self._lock = asyncio.Lock()
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[ClientAssociation, Event]] = asyncio.Queue()
         self._units: dict[tuple[int, bytes], ScalerUnit] = {}
         self._lists_allowed = False
         self.counters: Counter[str] = Counter()
         keys = SymmetricKeys(credentials.encryption_key, credentials.authentication_key)
+        self._security = ClientSecurity(system_title, keys, counters, server_system_title=credentials.system_title)
         self._client = ClientAssociation(
             ClientConfig(client_sap=MANAGEMENT_SAP, mechanism=Mechanism.HIGH_GMAC, ciphered=True),
-            security=ClientSecurity(system_title, keys, counters, server_system_title=credentials.system_title),
+            security=self._security,
             keys=key_source,
             trace=trace,
         )
+        self._public = ClientAssociation(ClientConfig(client_sap=PUBLIC_SAP), keys=key_source, trace=trace)
 
     # from the mesh
 
@@ -110,9 +115,8 @@ class MeterSession:
         """A datagram from the meter. Never raises on anything that a peer may send."""
         try:
             wpdu = Wpdu.decode(datagram)
-            if (wpdu.source_port, wpdu.destination_port) != (SERVER_SAP, MANAGEMENT_SAP):
-                raise RemoteProtocolError(f"WPDU from port {wpdu.source_port} to port {wpdu.destination_port}")
-            events = self._client.receive(wpdu.apdu)
+            client = self._client_of(wpdu)
+            events = client.receive(wpdu.apdu)
         except RemoteProtocolError as error:
             self.counters["unverifiable"] += 1
             _LOG.warning("meter %s: an answer was dropped: %s", self._name, error)
@@ -122,7 +126,13 @@ class MeterSession:
             if isinstance(event, NotificationReceived):
                 self.counters["notifications"] += 1
             else:
-                self._events.put_nowait(event)
+                self._events.put_nowait((client, event))
+
+    def _client_of(self, wpdu: Wpdu) -> ClientAssociation:
+        for client in (self._client, self._public):
+            if (wpdu.source_port, wpdu.destination_port) == (client.config.server_sap, client.config.client_sap):
+                return client
+        raise RemoteProtocolError(f"WPDU from port {wpdu.source_port} to port {wpdu.destination_port}")
 
     # what callers want
 
@@ -165,15 +175,10 @@ class MeterSession:
     # association
 
     async def _associate(self) -> None:
-        self._abandon()
-        unverifiable = self.counters["unverifiable"]
-        try:
-            event = await self._exchange(self._client.associate())
-        except NoAnswerError as error:
-            self._abandon()
-            if self.counters["unverifiable"] > unverifiable:
-                raise MeterRefusedError("unverifiable", "answers came, but none could be verified") from error
-            raise
+        """Raises NoAnswerError, MeterRefusedError."""
+        event = await self._open()
+        if not isinstance(event, Associated) and await self._catch_up():
+            event = await self._open()
         if isinstance(event, Associated):
             self._lists_allowed = bool(event.conformance & Conformance.MULTIPLE_REFERENCES)
             self.counters["associations"] += 1
@@ -181,8 +186,44 @@ class MeterSession:
             return
         self._abandon()
         self.counters["refusals"] += 1
-        reason = event.reason if isinstance(event, Refused | RequestFailed) else f"answered with {event!r}"
-        raise MeterRefusedError("authentication", reason)
+        raise MeterRefusedError("authentication", _reason(event))
+
+    async def _open(self) -> Event:
+        """One attempt at the association: how it ended."""
+        self._abandon()
+        unverifiable = self.counters["unverifiable"]
+        try:
+            return await self._exchange(self._client, self._client.associate())
+        except NoAnswerError as error:
+            self._abandon()
+            if self.counters["unverifiable"] > unverifiable:
+                raise MeterRefusedError("unverifiable", "answers came, but none could be verified") from error
+            raise
+
+    async def _catch_up(self) -> bool:
+        """Whether the meter expected a higher invocation counter than ours, which has been raised to it.
+
+        A meter that lost its power skips ahead in what it accepts. Its counter is public, and nobody vouches for it:
+        one attempt may raise ours by a bounded step only, so that forged answers cannot use it up.
+        """
+        self._public.abandon()
+        try:
+            event = await self._exchange(self._public, self._public.associate())
+            if isinstance(event, Associated):
+                reference = AttributeReference(_CLASS_DATA, INVOCATION_COUNTER, 2)
+                event = await self._exchange(self._public, self._public.get(reference))
+        except NoAnswerError:
+            return False
+        finally:
+            self._public.abandon()
+        expected = _unsigned(event)
+        present = self._security.send.value
+        if expected is None or not present < expected <= present + _MAX_CATCH_UP:
+            return False
+        self._security.send.advance_to(expected)
+        self.counters["counters_raised"] += 1
+        self._trace("dcu-counter-raised", eui64=self._name, previous=present, value=expected)
+        return True
 
     def _abandon(self) -> None:
         self._client.abandon()
@@ -200,7 +241,7 @@ class MeterSession:
         while len(results) < len(references):
             batch = references[len(results) : len(results) + step]
             try:
-                event = await self._exchange(self._client.get(*batch))
+                event = await self._exchange(self._client, self._client.get(*batch))
             except BaseException:
                 # Unanswered or cancelled: this side cannot know what the meter still holds of the association.
                 self._abandon()
@@ -208,50 +249,65 @@ class MeterSession:
             if isinstance(event, GetDone) and len(event.results) == len(batch):
                 results.extend(event.results)
                 continue
-            reason = event.reason if isinstance(event, Refused | RequestFailed) else f"answered with {event!r}"
             if not may_reassociate:
                 self._abandon()
-                raise MeterRefusedError("rejected", reason)
+                raise MeterRefusedError("rejected", _reason(event))
             may_reassociate = False
             self.counters["reassociations"] += 1
             await self._associate()
         return results
 
-    async def _exchange(self, apdu: bytes) -> Event:
+    async def _exchange(self, client: ClientAssociation, apdu: bytes) -> Event:
         """Send, and wait for what it leads to; repeat when nothing comes. Raises NoAnswerError."""
-        self._send(apdu)
+        self._send(client, apdu)
         wait_s = self._timeouts.response_s
         for attempt in range(self._timeouts.attempts):
             if attempt:
                 self.counters["repetitions"] += 1
-                self._send(self._client.repeat())
+                self._send(client, client.repeat())
                 wait_s *= self._timeouts.growth
-            event = await self._next_event(wait_s)
+            event = await self._next_event(client, wait_s)
             if event is not None:
                 return event
         self.counters["unanswered"] += 1
         raise NoAnswerError(f"no answer after {self._timeouts.attempts} attempts")
 
-    async def _next_event(self, wait_s: float) -> Event | None:
+    async def _next_event(self, client: ClientAssociation, wait_s: float) -> Event | None:
         """The next event that ends an exchange; every step on the way to it starts the wait anew."""
         while True:
             try:
                 async with asyncio.timeout(wait_s):
-                    event = await self._events.get()
+                    source, event = await self._events.get()
             except TimeoutError:
                 return None
+            if source is not client:
+                continue
             if not isinstance(event, Send):
                 return event
-            self._send(event.apdu)
+            self._send(client, event.apdu)
 
-    def _send(self, apdu: bytes) -> None:
-        self._send_datagram(Wpdu(MANAGEMENT_SAP, SERVER_SAP, apdu).encode())
+    def _send(self, client: ClientAssociation, apdu: bytes) -> None:
+        self._send_datagram(Wpdu(client.config.client_sap, client.config.server_sap, apdu).encode())
 
     def _text(self, results: dict[ObisCode, Result], obis: ObisCode) -> str:
         answer = results[obis]
         if not isinstance(answer, Data):
             raise MeterRefusedError("inconsistent", f"object {obis} cannot be read: {answer.name}")
         return text_of(answer)[:64]
+
+
+def _reason(event: Event) -> str:
+    return event.reason if isinstance(event, Refused | RequestFailed) else f"answered with {type(event).__name__}"
+
+
+def _unsigned(event: Event) -> int | None:
+    """The number that a GET of one attribute brought."""
+    if not isinstance(event, GetDone) or len(event.results) != 1:
+        return None
+    answer = event.results[0]
+    if isinstance(answer, Data) and answer.tag == Tag.DOUBLE_LONG_UNSIGNED and isinstance(answer.value, int):
+        return answer.value
+    return None
 
 
 def _public_keys(results: dict[ObisCode, Result]) -> tuple[tuple[str, bytes], ...]:

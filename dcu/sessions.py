@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dcu.border_router import Reachability
 from dcu.config import DcuConfig
-from dcu.counters import StoredCounters
+from dcu.counters import ClientCounters
 from dcu.dlms_session import MeterSession
 from dcu.errors import NoAnswerError
 from dcu.storage import Storage
@@ -46,7 +46,7 @@ class Sessions:
             credentials,
             timeouts=self._config.dlms,
             system_title=self._config.system_title,
-            counters=StoredCounters(self._storage, eui64.hex()),
+            counters=ClientCounters(self._storage, eui64.hex()),
             key_source=self._key_source,
             send=lambda datagram: self._send_to(eui64, datagram),
             trace=self._trace,

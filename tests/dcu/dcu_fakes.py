@@ -112,12 +112,22 @@ class FakeMeter:
     def restart(self) -> None:
         """RAM is lost, and the associations with it."""
         self._restarts += 1
-        objects = self._objects()
-        association = AssociationConfig(1, Mechanism.HIGH_GMAC, full_access(objects), 1, ciphered=True)
-        security = ServerSecurity(self.title, self.keys, self._store, policy=Policy.AUTHENTICATED_AND_ENCRYPTED)
+        counter = DataObject(
+            ObisCode.parse("0-0:43.1.0*255"), {2: lambda: double_long_unsigned(security.least_client_counter)}
+        )
+        objects = [*self._objects(), counter]
+        management = AssociationConfig(1, Mechanism.HIGH_GMAC, full_access(objects), 1, ciphered=True)
+        public = AssociationConfig(16, Mechanism.NONE, full_access([counter]), 2)
+        security = ServerSecurity(
+            self.title,
+            self.keys,
+            self._store,
+            policy=Policy.AUTHENTICATED_AND_ENCRYPTED,
+            client_system_title=CLIENT_TITLE,
+        )
         self.server = CosemServer(
             objects,
-            [Association(association)],
+            [Association(public), Association(management)],
             security=security,
             keys=SeededKeys(self.eui64 + bytes((self._restarts,))),
         )
