@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.mesh.mac_hopping import Hopping
 from protocols.mesh.mac_receive import Receiver
 from protocols.mesh.mac_schedule import ALL_CHANNELS, FixedChannel, Schedule
 from protocols.mesh.mac_states import Radio, RadioEvent
@@ -26,6 +27,7 @@ from protocols.rcp.messages import (
     Reset,
     SetKey,
     SetReplayFloor,
+    SetTimeSource,
     Transmit,
     decode_host_message,
 )
@@ -132,6 +134,8 @@ class Mac:
                 station.replay.forget_key(message.index)
             case SetReplayFloor():
                 station.replay.raise_floor(message.source, message.key_index, message.minimum_frame_counter)
+            case SetTimeSource():
+                station.schedule.set_time_source(message.source)
             case Reset():
                 self._reset(message)
 
@@ -146,13 +150,17 @@ class Mac:
         if identity is None:
             self._refuse(message.TYPE, RefusalCode.OUT_OF_RANGE)
             return
-        self._station.identity = identity
-        self._station.schedule = self._schedule_for(identity)
+        station, now = self._station, self._station.timers.time()
+        if station.identity is None or not station.schedule.reconfigure(message, now):
+            station.schedule = self._schedule_for(identity, now)
+        station.identity = identity
 
-    def _schedule_for(self, identity: Identity) -> Schedule:
-        if identity.configure.channel_function is ChannelFunction.FIXED:
-            return FixedChannel(identity.configure.fixed_channel)
-        raise LocalProtocolError("hopping is not there yet")
+    def _schedule_for(self, identity: Identity, now: float) -> Schedule:
+        configure = identity.configure
+        if configure.channel_function is ChannelFunction.FIXED:
+            return FixedChannel(configure.fixed_channel)
+        station = self._station
+        return Hopping(configure, identity.plan.channel_count, station.rng, station.clock_drift_ppm, now)
 
     def _set_key(self, message: SetKey) -> None:
         try:

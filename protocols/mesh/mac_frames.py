@@ -18,6 +18,8 @@ from protocols.mesh.mac_schedule import Timing
 from protocols.mesh.wisun import FrameType, HeaderElements
 
 _UNICAST_TYPES = (FrameType.DATA, FrameType.EAPOL)
+_BROADCAST_TIMING_TYPES = (FrameType.DATA, FrameType.EAPOL, FrameType.PC)
+"""Frames of those who are in the PAN carry its broadcast timing; those that seek or offer one do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def build_frame(
 
     PAN ids: unicast DATA and PAS name none, EAPOL the destination's, the others the source's.
     """
-    elements = HeaderElements(frame_type, timing.ufsi, timing.broadcast_slot, timing.broadcast_offset_ms)
+    slot = timing.broadcast_slot if frame_type in _BROADCAST_TIMING_TYPES else None
+    elements = HeaderElements(frame_type, timing.ufsi, slot, 0 if slot is None else timing.broadcast_offset_ms)
     unicast = destination is not None
     names_no_pan = frame_type is FrameType.PAS or (unicast and frame_type is FrameType.DATA)
     header = MacHeader(
@@ -108,12 +111,14 @@ def _seal(header: MacHeader, body: bytes, source: bytes, sealing: Sealing | None
 def frame_size(
     frame_type: FrameType, unicast: bool, secured: bool, body: bytes, has_broadcast_timing: bool, max_psdu_bytes: int
 ) -> int:
-    """Bytes of the PSDU that `build_frame` makes of this body, FCS included."""
+    """Bytes of the PSDU that `build_frame` makes of this body, FCS included, if there is a broadcast slot to tell."""
     if unicast:
         size = 2 + 1 + 8 + 8 + (0 if frame_type is FrameType.DATA else 2)
     else:
         size = 2 + 8 + (0 if frame_type is FrameType.PAS else 2)
-    size += _UTT_BYTES + (_BT_BYTES if has_broadcast_timing else 0) + (_TERMINATION_BYTES if body else 0)
+    if has_broadcast_timing and frame_type in _BROADCAST_TIMING_TYPES:
+        size += _BT_BYTES
+    size += _UTT_BYTES + (_TERMINATION_BYTES if body else 0)
     if secured:
         size += _AUXILIARY_BYTES + mic_size(ENC_MIC_64)
     return size + len(body) + fcs_size(max_psdu_bytes)

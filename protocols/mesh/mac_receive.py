@@ -116,7 +116,7 @@ class Receiver:
         if header.security is not None:
             self._open(header, frame, body_at, source)
         self._station.counters["rx_acks"] += 1
-        self._station.schedule.heard(source, elements, b"", reception.start_s)
+        self._station.schedule.heard(source, elements, b"", reception.start_s, authentic=self._is_trusted(header))
         self._transmitter.acknowledged(elements)
 
     def _accept_data(
@@ -138,7 +138,7 @@ class Receiver:
         else:
             body = frame[body_at:]
         payload_ies, payload = split_body(header, body)
-        station.schedule.heard(source, elements, payload_ies, reception.start_s)
+        station.schedule.heard(source, elements, payload_ies, reception.start_s, authentic=self._is_trusted(header))
         unicast = header.destination is not None and len(header.destination) == 8
         if unicast and header.ack_request and header.sequence is not None:
             self._acknowledge(header, reception)
@@ -179,6 +179,10 @@ class Receiver:
             self._refused("bad_mic", source, security.frame_counter)
         station.replay.note(source, security.key_index, security.frame_counter)
         return body
+
+    def _is_trusted(self, header: MacHeader) -> bool:
+        """Verified, or in a network that does without keys."""
+        return header.security is not None or not len(self._station.keys)
 
     def _refused(self, reason: str, source: bytes, frame_counter: int) -> NoReturn:
         trace = self._station.trace

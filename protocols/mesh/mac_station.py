@@ -14,6 +14,7 @@ from protocols.mesh.mac_schedule import FixedChannel, Schedule
 from protocols.mesh.mac_states import Radio, RadioEvent, next_radio
 from protocols.mesh.phy import CHANNEL_PLANS, FSK_MODES, ChannelPlan, PhyMode
 from protocols.ports import Timers, Trace
+from protocols.rcp.codes import ChannelFunction
 from protocols.rcp.messages import Configure
 
 
@@ -49,7 +50,8 @@ class MacParameters:
     queue_length: int = 32
     duplicate_window_s: float = 10.0
     ack_slack_s: float = 0.002
-    clock_drift_ppm: float = 0.0
+    clock_drift_ppm: float | None = None
+    """How fast this node's crystal runs; None: drawn once, within 20 ppm either way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,16 @@ def identity_of(configure: Configure) -> Identity | None:
         return None
     if not 0 < configure.broadcast_dwell_ms <= configure.broadcast_interval_ms:
         return None
+    if configure.channel_function is ChannelFunction.DH1CF and _unicast_share_ms(configure) <= 0:
+        return None
     size = configure.max_psdu_bytes
     eui64 = configure.eui64
     return Identity(configure, eui64, eui64[::-1], configure.pan_id, size, fcs_size(size), mode, plan)
+
+
+def _unicast_share_ms(configure: Configure) -> int:
+    """What of a broadcast interval is left for unicast, beyond half a dwell."""
+    return configure.broadcast_interval_ms - configure.broadcast_dwell_ms - configure.broadcast_dwell_ms // 2
 
 
 _MIN_PSDU_BYTES = 64
@@ -97,6 +106,8 @@ class Station:
         self.trace = trace
         self.counters: Counter[str] = Counter()
         self.radio = Radio.OFF
+        drift_ppm = parameters.clock_drift_ppm
+        self.clock_drift_ppm = rng.uniform(-20.0, 20.0) if drift_ppm is None else drift_ppm
         self.forget()
 
     def forget(self) -> None:

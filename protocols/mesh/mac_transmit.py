@@ -17,6 +17,9 @@ from protocols.ports import Cancellable
 from protocols.rcp.codes import Status
 from protocols.rcp.messages import UNSECURED, Transmit, TransmitDone
 
+_SOON_S = 0.02
+"""A frame whose slot is so near is not overtaken."""
+
 
 @dataclass(slots=True)
 class _Job:
@@ -69,7 +72,7 @@ class Transmitter:
             request.destination is not None,
             secured,
             encode_body(request.payload_ies, request.payload),
-            station.schedule.timing(station.timers.time()).broadcast_slot is not None,
+            station.schedule.has_broadcast_timing,
             identity.max_psdu_bytes,
         )
         if size > identity.max_psdu_bytes:
@@ -92,11 +95,29 @@ class Transmitter:
     def _take_next(self) -> None:
         if self._step is not Step.IDLE or not self._queue:
             return
-        request = self._queue.popleft()
+        request = self._pick()
         self._sequence = (self._sequence + 1) & 0xFF
         self._job = _Job(request, _kind_of(request), self._sequence)
         self._advance(StepEvent.TAKEN)
         self._begin_access(self._job)
+
+    def _pick(self) -> Transmit:
+        """The first in the queue that can go now, so that a broadcast does not keep others waiting for its slot."""
+        schedule, queue = self._station.schedule, self._queue
+        if len(queue) == 1:
+            return queue.popleft()
+        now = self._station.timers.time()
+        best, best_start_s = 0, float("inf")
+        for index, request in enumerate(queue):
+            chance = schedule.opportunity(_kind_of(request), request.destination, now)
+            start_s = now if chance is None else max(chance.start_s, now + _SOON_S)
+            if start_s < best_start_s:
+                best, best_start_s = index, start_s
+                if start_s <= now + _SOON_S:
+                    break
+        request = queue[best]
+        del queue[best]
+        return request
 
     def _begin_access(self, job: _Job) -> None:
         job.backoffs, job.exponent = 0, self._station.parameters.min_be

@@ -251,6 +251,27 @@ class Transmit:
 
 
 @dataclass(frozen=True, slots=True)
+class SetTimeSource:
+    """Host to radio: follow the broadcast timing of this neighbour, mostly the routing parent.
+
+    None, and before this message comes: follow whoever is heard. Only a radio that hops cares.
+    """
+
+    TYPE: ClassVar[int] = 0x07
+    _LAYOUT: ClassVar[struct.Struct] = struct.Struct(">BB8s")
+    source: bytes | None
+
+    def encode(self) -> bytes:
+        if self.source is None:
+            return _pack(self._LAYOUT, self.TYPE, 0, _NOBODY)
+        return _pack(self._LAYOUT, self.TYPE, _HAS_DESTINATION, _fixed(self.source, 8))
+
+    @classmethod
+    def decode(cls, data: bytes) -> SetTimeSource:
+        return cls(_destination(*_unpack(cls._LAYOUT, data)))
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """Radio to host: started, not configured, without keys."""
 
@@ -379,7 +400,7 @@ class Refused:
         return cls(message_type, _member(RefusalCode, code))
 
 
-HostMessage: TypeAlias = Reset | Configure | SetKey | ClearKey | SetReplayFloor | Transmit
+HostMessage: TypeAlias = Reset | Configure | SetKey | ClearKey | SetReplayFloor | Transmit | SetTimeSource
 RadioMessage: TypeAlias = Ready | TransmitDone | Received | Refused
 RcpMessage: TypeAlias = HostMessage | RadioMessage
 
@@ -390,6 +411,7 @@ _HOST: dict[int, Callable[[bytes], HostMessage]] = {
     ClearKey.TYPE: ClearKey.decode,
     SetReplayFloor.TYPE: SetReplayFloor.decode,
     Transmit.TYPE: Transmit.decode,
+    SetTimeSource.TYPE: SetTimeSource.decode,
 }
 _RADIO: dict[int, Callable[[bytes], RadioMessage]] = {
     Ready.TYPE: Ready.decode,
