@@ -4,8 +4,9 @@
 The only part of the project that imports Scapy, and therefore GPL-2.0-only. Needs the extra `openami-twin[scapy]`.
 
     from twin.air.scapy_layers import *
-    frame = Dot15d4(dest…)/MPX()/IPHC()/NhcUDP()/b"…"
     open_frame(psdu, LinkKeys(group_key)).show()
+    frame = Dot15d4(source="…", destination="…", sequence=1) / MPX() / IPHC() / NhcUDP(sport=4059) / b"…"
+    rig.air.inject(frame, "A", channel=0)
 """
 
 from twin.air.scapy_layers.dot15d4 import Ciphertext, Dot15d4, Dot15d4Clear

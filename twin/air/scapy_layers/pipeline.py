@@ -12,7 +12,7 @@ from scapy.packet import Packet
 
 from protocols.mesh.checksum import FCS32_BYTES, append_fcs
 from twin.air.pipeline import Emission
-from twin.air.scapy_layers.dot15d4 import Dot15d4
+from twin.air.scapy_layers.dot15d4 import Dot15d4, Dot15d4Clear
 from twin.air.scapy_layers.security import LinkKeys, open_frame, seal_frame
 
 Match = Callable[[Packet], Any] | type[Packet]
@@ -96,10 +96,11 @@ class Edit:
 
     def apply(self, emission: Emission, keys: LinkKeys) -> Sequence[Emission]:
         packet = open_frame(emission.psdu, keys)
+        cipher = keys.cipher_of(packet) if isinstance(packet, Dot15d4Clear) else None
         changed = self.change(packet)
         result = packet if changed is None else changed
         result.clear_cache()
-        return (replace(emission, psdu=seal_frame(result, keys)),)
+        return (replace(emission, psdu=seal_frame(result, keys, cipher)),)
 
 
 def _fcs_bytes(psdu: bytes) -> int:

@@ -85,20 +85,21 @@ def open_frame(psdu: bytes, keys: LinkKeys) -> Packet:
     return clear
 
 
-def seal_frame(packet: Packet, keys: LinkKeys) -> bytes:
+def seal_frame(packet: Packet, keys: LinkKeys, fallback: LinkCipher | None = None) -> bytes:
     """The PSDU of a packet: a `Dot15d4Clear` is secured again, with its own counter; others are built as they are.
 
-    Raises LookupError if a frame in clear needs a key that is not there.
+    `fallback` secures a frame whose header names a key that is not there, as an edit may make it. Raises LookupError
+    without one.
     """
-    if not isinstance(packet, Dot15d4Clear):
+    if not isinstance(packet, Dot15d4Clear) or not packet.security:
         return bytes(packet)
-    cipher = keys.cipher_of(packet)
+    cipher = keys.cipher_of(packet) or fallback
     if cipher is None:
         raise LookupError(f"no key {packet.key_index} for security level {packet.security_level}")
     header = packet.finish_header(packet.self_build())
     body = packet.payload.build()
-    sealed = cipher.seal(header, body, address_bytes(packet.source), packet.frame_counter)
-    return append_fcs(header + sealed, packet.fcs_bytes)
+    source = address_bytes(packet.fields.get("source")).rjust(8, b"\0")[-8:]
+    return append_fcs(header + cipher.seal(header, body, source, packet.frame_counter), packet.fcs_bytes)
 
 
 __all__ = ["Ciphertext", "LinkKeys", "dissect", "open_frame", "seal_frame"]
