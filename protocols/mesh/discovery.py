@@ -228,7 +228,7 @@ class Discovery:
     def _receive_pc(self, frame: Received, elements: PayloadElements) -> None:
         version, hashes = elements.pan_version, elements.gtk_hashes
         if frame.key_index == 0:
-            self._core.drop(DropReason.UNSECURED)
+            self._core.counters[DropReason.UNSECURED] += 1
             return
         if frame.pan_id != self._core.pan_id or version is None or hashes is None:
             return

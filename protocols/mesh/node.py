@@ -259,9 +259,9 @@ class MeshNode:
 
     def _receive_data(self, frame: Received) -> None:
         if frame.key_index == 0:
-            self._core.drop(DropReason.UNSECURED)
+            self.counters[DropReason.UNSECURED] += 1
         elif frame.pan_id != self._core.pan_id:
-            self._core.drop(DropReason.OTHER_PAN)
+            self.counters[DropReason.OTHER_PAN] += 1
         elif self._state in (JoinState.ROUTE, JoinState.OPERATIONAL):
             payload = decode_datagram(frame.payload_ies)
             if payload is None:

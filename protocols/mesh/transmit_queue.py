@@ -77,7 +77,7 @@ class TransmitQueue:
         """Give the radio what it may have."""
         while self._waiting and len(self._in_flight) < IN_FLIGHT_MAX and self._paused_until is None:
             outgoing = self._waiting.popleft()
-            outgoing.frames, outgoing.position = [], 0
+            outgoing.position = 0
             if self._prepare(outgoing):
                 self._transmit(outgoing)
 

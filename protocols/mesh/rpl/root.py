@@ -56,6 +56,7 @@ class RplRoot:
         self._refresh_allowed_at = 0.0
         self._refresh_at: float | None = None
         self._has_started = False
+        self._advertise_at: float | None = None
         self._configuration = DodagConfiguration(
             dio_interval_min=profile.dio_interval_min,
             dio_doublings=profile.dio_doublings,
@@ -75,25 +76,32 @@ class RplRoot:
         return len(self._table)
 
     def start(self, now: float) -> None:
-        """Begin to advertise. After a `stop`, with a new version: everybody then sends its DAO again."""
+        """Ask who is there, listen a little, then advertise a version that nobody has heard yet.
+
+        A node that follows a version of this root's life before would otherwise see no reason for a new DAO.
+        """
         if self._has_started:
             self.version = lollipop.increment(self.version)
         self._has_started = True
-        self._trickle.start(now)
+        self._advertise_at = now + self._profile.dis_interval_s
+        self._port.send_dis(None)
 
     def stop(self) -> None:
         self._trickle.stop()
         self._table.clear()
         self._unreported.clear()
         self._expiries.clear()
-        self._refresh_at = None
+        self._refresh_at = self._advertise_at = None
 
     def next_deadline(self) -> float | None:
         expiry = self._expiries[0][0] if self._expiries else None
-        deadlines = [at for at in (self._trickle.deadline, self._refresh_at, expiry) if at is not None]
-        return min(deadlines, default=None)
+        deadlines = (self._trickle.deadline, self._advertise_at, self._refresh_at, expiry)
+        return min((at for at in deadlines if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
+        if self._advertise_at is not None and now >= self._advertise_at:
+            self._advertise_at = None
+            self._trickle.start(now)
         if self._trickle.handle(now):
             self._send_dio(None)
         if self._refresh_at is not None and now >= self._refresh_at:
@@ -121,14 +129,17 @@ class RplRoot:
     def handle_dis(self, source: bytes, *, is_multicast: bool, now: float) -> None:
         if is_multicast:
             self._trickle.reset(now)
-        else:
+        elif self._trickle.is_running:
             self._send_dio(source)
 
     def handle_dio(self, dio: Dio, now: float) -> None:
         """Somebody's DIO: a version that is not this root's own comes from its life before, and is overtaken."""
         if dio.dodag_id != self._address or dio.rank == INFINITE_RANK:
             return
-        if dio.version == self.version:
+        if self._advertise_at is not None:
+            if not lollipop.is_newer(self.version, dio.version):
+                self.version = lollipop.increment(dio.version)
+        elif dio.version == self.version:
             self._trickle.hear_consistent()
         elif lollipop.is_newer(self.version, dio.version):
             self._trickle.reset(now)
