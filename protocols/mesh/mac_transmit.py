@@ -93,31 +93,34 @@ class Transmitter:
     # channel access
 
     def _take_next(self) -> None:
+        """Begin with the first frame whose slot is near; wait for one when none is."""
         if self._step is not Step.IDLE or not self._queue:
             return
-        request = self._pick()
+        self._cancel_timer()
+        now = self._station.timers.time()
+        index, start_s = self._earliest(now)
+        if start_s > now + _SOON_S:
+            self._timer = self._station.timers.call_at(start_s - _SOON_S / 2, self._take_next)
+            return
+        request = self._queue[index]
+        del self._queue[index]
         self._sequence = (self._sequence + 1) & 0xFF
         self._job = _Job(request, _kind_of(request), self._sequence)
         self._advance(StepEvent.TAKEN)
         self._begin_access(self._job)
 
-    def _pick(self) -> Transmit:
-        """The first in the queue that can go now, so that a broadcast does not keep others waiting for its slot."""
-        schedule, queue = self._station.schedule, self._queue
-        if len(queue) == 1:
-            return queue.popleft()
-        now = self._station.timers.time()
+    def _earliest(self, now: float) -> tuple[int, float]:
+        """Which frame of the queue can go first, and when: a broadcast does not keep others waiting for its slot."""
+        schedule = self._station.schedule
         best, best_start_s = 0, float("inf")
-        for index, request in enumerate(queue):
+        for index, request in enumerate(self._queue):
             chance = schedule.opportunity(_kind_of(request), request.destination, now)
-            start_s = now if chance is None else max(chance.start_s, now + _SOON_S)
+            start_s = now if chance is None else chance.start_s
             if start_s < best_start_s:
                 best, best_start_s = index, start_s
                 if start_s <= now + _SOON_S:
                     break
-        request = queue[best]
-        del queue[best]
-        return request
+        return best, best_start_s
 
     def _begin_access(self, job: _Job) -> None:
         job.backoffs, job.exponent = 0, self._station.parameters.min_be
