@@ -23,6 +23,7 @@ _SIZES = {
     "broadcast_key": 16,
     "master_key": 16,
 }
+_OPTIONAL = ("client_system_title", "broadcast_key", "master_key")
 _TEXTS = ("reader_secret", "signing_key_pem", "agreement_key_pem", "certificates_pem")
 _SUITE_1 = ("signing_key_pem", "agreement_key_pem")
 
@@ -31,8 +32,9 @@ _SUITE_1 = ("signing_key_pem", "agreement_key_pem")
 class MeterKeys:
     """What a meter is provisioned with: 128-bit symmetric keys, the readers' secret, P-256 private keys as PEM.
 
-    No key appears in `repr`. `suite` is the security suite (0 or 1); the PEM fields are empty under suite 0 unless
-    they were given.
+    No key appears in `repr`. `suite` is the security suite (0 or 1). Empty are: `client_system_title` where any client
+    that has the keys may come, `broadcast_key`, `master_key` and `reader_secret` where the meter does without what
+    they are for, and the PEM fields that were not given.
     """
 
     system_title: bytes
@@ -98,8 +100,9 @@ class MeterKeys:
                 document[item.name] = value.decode("ascii", "surrogateescape")
             elif isinstance(value, bytes):
                 document[item.name] = value.hex().upper()
-            elif value != "":
+            else:
                 document[item.name] = value
+        document = {name: value for name, value in document.items() if value != ""}
         return json.dumps(document, indent=2) + "\n"
 
     def save(self, path: Path) -> None:
@@ -131,11 +134,11 @@ class _KeyFile:
                 raise self._error(key, "unknown field; known are " + ", ".join(sorted(known)))
         suite = self._suite()
         octets = {name: self._octets(name, size_bytes) for name, size_bytes in _SIZES.items()}
-        texts = {name: self._text(name, required=name == "reader_secret") for name in _TEXTS}
+        texts = {name: self._text(name) for name in _TEXTS}
         if suite == 1:
             for name in _SUITE_1:
                 if not texts[name]:
-                    raise self._error(name, "missing; suite 1 needs it")
+                    raise self._error(name, "is missing; suite 1 needs it")
         for name in _SUITE_1:
             if texts[name]:
                 self._check_private_key(name, texts[name])
@@ -156,18 +159,18 @@ class _KeyFile:
 
     def _octets(self, name: str, size_bytes: int) -> bytes:
         value = self._document.get(name)
+        if value is None and name in _OPTIONAL:
+            return b""
         if value is None:
-            raise self._error(name, "missing")
+            raise self._error(name, "is missing; add it")
         if not isinstance(value, str) or len(value) != 2 * size_bytes or not set(value) <= set(string.hexdigits):
             raise self._error(name, f"must be {2 * size_bytes} hexadecimal digits ({size_bytes} bytes)")
         return bytes.fromhex(value)
 
-    def _text(self, name: str, *, required: bool) -> str:
+    def _text(self, name: str) -> str:
         value = self._document.get(name, "")
         if not isinstance(value, str) or not value.isascii():
             raise self._error(name, "must be ASCII text")
-        if required and not value:
-            raise self._error(name, "missing")
         return value
 
     def _check_private_key(self, name: str, pem: str) -> None:

@@ -22,6 +22,7 @@ from meters.hardware.rtc import Rtc
 from meters.identity import MeterIdentity
 from meters.keys import MeterKeys
 from meters.models.schema import MeterModel
+from protocols.dlms.enums import Mechanism
 from protocols.dlms.security.keys import Suite
 from protocols.dlms.server import Association, CosemServer, SecurityEvent, ServerSecurity
 from protocols.meter_identity import SERVER_SAP
@@ -137,7 +138,7 @@ def _start_services(board: Board) -> Services:
             counters,
             suite=Suite(board.keys.suite),
             policy=secrets.policy(),
-            client_system_title=board.keys.client_system_title,
+            client_system_title=board.keys.client_system_title or None,
             on_keys=secrets.keep,
         ),
         public_keys=board.keys.public_key_points(),
@@ -148,7 +149,8 @@ def _start_services(board: Board) -> Services:
     )
     for name, config in compiled.configs(board.keys.suite).items():
         secret = secrets.association_secret(INSTANCES[name], board.keys.reader_secret if name == "reader" else b"")
-        services.associations.append(Association(config, secret))
+        if secret or config.mechanism is not Mechanism.LOW:
+            services.associations.append(Association(config, secret))
     return services
 
 

@@ -48,8 +48,8 @@ class SecretStore:
         return SymmetricKeys(
             encryption=self._current(KeyId.UNICAST_ENCRYPTION, keys.encryption_key),
             authentication=self._current(KeyId.AUTHENTICATION, keys.authentication_key),
-            broadcast=self._current(KeyId.BROADCAST_ENCRYPTION, keys.broadcast_key),
-            master=self._current(KeyId.MASTER, keys.master_key),
+            broadcast=self._current(KeyId.BROADCAST_ENCRYPTION, keys.broadcast_key) or None,
+            master=self._current(KeyId.MASTER, keys.master_key) or None,
         )
 
     def policy(self) -> Policy:

@@ -195,7 +195,10 @@ class Flash:
         return bytes(out)
 
     def save(self, path: Path) -> None:
-        path.write_bytes(self.image())
+        """Write an image file, readable by its owner alone: a meter's flash holds keys."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(self.image())
 
     @classmethod
     def load(cls, path: Path) -> Flash:

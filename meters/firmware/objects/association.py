@@ -149,7 +149,10 @@ class AssociationObject(CosemObject):
 
     def _association(self, caller: Caller) -> Association:
         if self._instance:
-            return self._associations[self._instance]
+            association = self._associations.get(self._instance)
+            if association is None:
+                raise AccessDenied(DataAccessResult.OBJECT_UNAVAILABLE, "this meter does not offer it")
+            return association
         if not isinstance(caller.association, Association):
             raise AccessDenied(DataAccessResult.OBJECT_UNAVAILABLE)
         return caller.association

@@ -1,0 +1,157 @@
+"""`twin meter`: one emulated meter that runs by itself, for any DLMS client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import signal
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grid.household import Household
+from meters.keys import MeterKeys
+from meters.meter import Meter, MeterHardware
+from meters.models.library import load_model, packaged_models
+from meters.models.schema import MeterModel
+from protocols.loads import ConstantLoad, LoadSource, PhaseLoad
+from twin.clock.clocks import RealClock
+from twin.clock.seeds import SystemKeys
+from twin.commands.output import write_result
+from twin.rigs.meter_ports import ListenAddress, open_port
+from twin.rigs.meter_state import MeterState, open_state
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    model: MeterModel
+    addresses: tuple[ListenAddress, ...]
+    keys: MeterKeys | None
+    keys_file: Path | None
+    load_w: float | None
+
+
+def meter(
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE", help="A model's name or file; `twin model list` names those that are here."),
+    ] = "ihm5000-1p",
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="tcp://HOST:PORT or udp://HOST:PORT; port 0 picks a free one. May be repeated."
+        ),
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Key file (JSON). Without it, fresh keys are made and kept in the state folder."
+        ),
+    ] = None,
+    state: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the meter's flash, keys and identity; made if need be.")
+    ] = Path("meter-state"),
+    load_w: Annotated[
+        float | None, typer.Option(metavar="W", help="A constant load in watts instead of a household's.")
+    ] = None,
+) -> None:
+    """Run one meter until it is interrupted. Its flash survives: the next start is a power-up of the same meter."""
+    options = _Options(
+        model=load_model(model),
+        addresses=tuple(ListenAddress.parse(text) for text in listen or ["tcp://127.0.0.1:4059"]),
+        keys=None if keys is None else MeterKeys.load(keys),
+        keys_file=keys,
+        load_w=load_w,
+    )
+    with open_state(state) as meter_state:
+        clock = RealClock()
+        clock.run(_run(options, meter_state, clock))
+
+
+async def _run(options: _Options, state: MeterState, clock: RealClock) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        clock.loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        device = _build(options, state, clock, stack)
+        ports = []
+        for address in options.addresses:
+            port = await open_port(address, device)
+            stack.push_async_callback(port.close)
+            ports.append(str(port.address))
+        line = {
+            "listening": ports[0],
+            "listeners": ports,
+            "model": device.model.model,
+            "serial": device.identity.serial,
+            "eui64": device.identity.eui64.hex(),
+            "keys": str(options.keys_file or state.keys_file),
+            "state": str(state.folder),
+        }
+        write_result(json.dumps(line) + "\n")
+        await stop.wait()
+
+
+def _build(options: _Options, state: MeterState, clock: RealClock, stack: AsyncExitStack) -> Meter:
+    source, model = SystemKeys(), options.model
+    identity = state.identity(model, source)
+    rng = random.Random(identity.serial)
+    flash = state.flash(model)
+    stack.callback(flash.close)
+    hardware = MeterHardware.for_model(
+        model, clock, clock.loop, _load(options, random.Random(f"{identity.serial}/home")), rng, flash=flash
+    )
+    hardware.rtc.advance(state.clock_offset_s())
+    device = Meter(
+        model,
+        identity,
+        options.keys or state.keys(model, identity, source),
+        hardware,
+        timers=clock.loop,
+        rng=rng,
+        key_source=source,
+        trace=_log,
+    )
+    device.power_on()
+    stack.callback(_switch_off, device, state)
+    firmware = device.firmware
+    if firmware is not None:
+        firmware.services.clock.on_change.append(lambda *_: state.keep_clock_offset(hardware.rtc.offset_s))
+    return device
+
+
+def _switch_off(device: Meter, state: MeterState) -> None:
+    """An orderly end: the capacitor lasts for the last checkpoint."""
+    state.keep_clock_offset(device.rtc.offset_s)
+    device.power.cut()
+    device.power.cut_at_once()
+
+
+def _load(options: _Options, rng: random.Random) -> LoadSource:
+    model = options.model
+    if options.load_w is not None:
+        share = PhaseLoad(options.load_w / model.phases, 0.0, model.nominal_voltage_v)
+        return ConstantLoad((share,) * model.phases, model.nominal_frequency_hz)
+    return Household(
+        rng,
+        phases=model.phases,
+        nominal_v=model.nominal_voltage_v,
+        nominal_hz=model.nominal_frequency_hz,
+        local_offset_s=-60 * model.time_zone_deviation_min,
+    )
+
+
+def _log(kind: str, /, **fields: object) -> None:
+    logger.info("%s %s", kind, " ".join(f"{name}={value}" for name, value in fields.items()))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command."""
+    app.command(help=f"Run one emulated meter by itself. Models: {', '.join(packaged_models())}.")(meter)
