@@ -151,7 +151,7 @@ class Receiver:
                 elements.frame_type,
                 source,
                 header.destination if unicast else None,
-                _pan_of(header),
+                self._pan_told(header, elements.frame_type),
                 UNSECURED if security is None else security.key_index,
                 0 if security is None else security.frame_counter,
                 round(reception.rss_dbm),
@@ -179,6 +179,14 @@ class Receiver:
             self._refused("bad_mic", source, security.frame_counter)
         station.replay.note(source, security.key_index, security.frame_counter)
         return body
+
+    def _pan_told(self, header: MacHeader, frame_type: FrameType) -> int:
+        """A data frame that names no PAN is one of ours: only nodes of one PAN send such frames to each other."""
+        identity = self._station.identity
+        pan = _pan_of(header)
+        if pan == NO_PAN and frame_type is FrameType.DATA and identity is not None:
+            return identity.pan_id
+        return pan
 
     def _is_trusted(self, header: MacHeader) -> bool:
         """Verified, or in a network that does without keys."""

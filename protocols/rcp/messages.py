@@ -322,8 +322,9 @@ class TransmitDone:
 class Received:
     """Radio to host: a frame for this node, verified, decrypted, new.
 
-    `destination` is this node or None (broadcast). `pan_id` is `NO_PAN` if the frame names none. `rss_dbm` is in dBm,
-    `lqi` 0 to 255, `timestamp_us` the frame's start on the radio's clock.
+    `destination` is this node or None (broadcast). `pan_id` is the one that the frame names; data that name none are
+    of the own PAN, other frames that name none (PAS) have `NO_PAN`. `rss_dbm` is in dBm, `lqi` 0 to 255,
+    `timestamp_us` the frame's start on the radio's clock.
     """
 
     TYPE: ClassVar[int] = 0x83

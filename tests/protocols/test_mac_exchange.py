@@ -55,7 +55,7 @@ def test_unicast_is_encrypted_delivered_and_acknowledged(air: Air) -> None:
     assert a.done == [TransmitDone(1, Status.OK, 1, 100, -71)]
     (received,) = b.received
     assert (received.frame_type, received.source, received.destination) == (FrameType.DATA, a.eui64, b.eui64)
-    assert (received.key_index, received.frame_counter, received.pan_id) == (1, 100, NO_PAN)
+    assert (received.key_index, received.frame_counter, received.pan_id) == (1, 100, 0x1234)
     assert (received.rss_dbm, received.lqi, received.channel) == (-71, 200, 5)
     assert (received.payload_ies, received.payload) == (DATAGRAM, b"")
     assert c.received == []
