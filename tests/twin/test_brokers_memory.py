@@ -165,6 +165,21 @@ def test_power_cut_publishes_the_will_and_an_orderly_stop_does_not() -> None:
     assert other.dcu.state is State.STOPPED
 
 
+def test_topic_that_is_subscribed_while_away_is_heard_after_a_resumption() -> None:
+    bench = Bench()
+    bench.start()
+    bench.run(5)
+    bench.link.cut()
+    bench.run(300)
+    bench.dcu.subscribe("openami/v1/dcu/dcu-1/credentials")
+    bench.link.restore()
+    bench.run(120)
+    assert bench.dcu_log.connected == [False, True]
+    bench.hes.publish("openami/v1/dcu/dcu-1/credentials", b"keys")
+    bench.run(10)
+    assert bench.dcu_log.messages == [("openami/v1/dcu/dcu-1/credentials", b"keys")]
+
+
 def test_wrong_password_is_told_and_tried_again_with_back_off() -> None:
     bench = Bench()
     log = Log()

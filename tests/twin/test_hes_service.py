@@ -419,6 +419,28 @@ def test_junk_from_the_broker_is_counted(payload: bytes) -> None:
     play(scene)
 
 
+def test_time_out_says_that_the_concentrator_is_off_line() -> None:
+    async def scene(bench: Bench) -> None:
+        await bench.registered()
+        bench.dcu.answer = lambda _: None
+        bench.dcu.send(DcuStatus(DcuState.OFFLINE))
+        await asyncio.sleep(5)
+        result = await bench.hes.read_meter(SERIAL, timeout_s=5)
+        assert result.status == "timeout"
+        assert result.detail.startswith("concentrator dcu-1 is off line since 2026-03-01T00:00:")
+
+    play(scene)
+
+
+def test_message_schemas_are_published() -> None:
+    async def scene(bench: Bench) -> None:
+        schemas = (await bench.hes.api.get("/api/schemas")).json()
+        assert schemas["openami/v1/dcu/{dcu_id}/request"][0]["title"] == "reading-request"
+        assert len(schemas) == 8
+
+    play(scene)
+
+
 def test_bad_requests_are_problems_in_json() -> None:
     async def scene(bench: Bench) -> None:
         await bench.registered()
@@ -516,7 +538,15 @@ def test_pending_request_times_out_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_unusable_database_is_a_clear_error(tmp_path: Path) -> None:
-    for url in ("nonsense", "nosuch://x", f"sqlite:///{tmp_path / 'no' / 'folder.sqlite'}"):
+    (tmp_path / "text").write_text(
+        "no database, but some text that is longer than a header of SQLite is, which has 100"
+    )
+    for url in (
+        f"sqlite:///{tmp_path / 'text'}",
+        "nonsense",
+        "nosuch://x",
+        f"sqlite:///{tmp_path / 'no' / 'folder.sqlite'}",
+    ):
         with pytest.raises(BadInputError, match="database"):
             Store(url, KeyVault(bytes(32)))
     with pytest.raises(BadInputError, match="vault key"):

@@ -40,7 +40,7 @@ class Limits:
     """How much one broker keeps. `connect_timeout_s` is how long a connection may stay without CONNECT."""
 
     max_packet_bytes: int = 1_048_576
-    max_queued: int = 1000
+    max_queued: int = 100_000
     max_inflight: int = 20
     max_retained: int = 10_000
     connect_timeout_s: float = 30.0

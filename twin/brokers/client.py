@@ -116,6 +116,7 @@ class MqttClient:
         self._waiting: deque[_Outgoing] = deque()
         self._inflight: dict[int, _Outgoing] = {}
         self._filters: dict[str, int] = {}
+        self._settled_filters: set[str] = set()
         self._subscribing: dict[int, tuple[str, ...]] = {}
         self.refused_filters: set[str] = set()
         """Filters that the broker answered with a failure."""
@@ -147,6 +148,7 @@ class MqttClient:
 
     def subscribe(self, topic_filter: str, qos: int = 1) -> None:
         self._filters[check_filter(topic_filter)] = qos
+        self._settled_filters.discard(topic_filter)
         if self.is_connected:
             self._send_subscribe(((topic_filter, qos),))
 
@@ -204,8 +206,11 @@ class MqttClient:
         self._answered()
         self._set_timer(self._keep_alive_due(), self._keep_alive)
         self._subscribing.clear()
-        if self._filters and not session_present:
-            self._send_subscribe(tuple(self._filters.items()))
+        if not session_present:
+            self._settled_filters.clear()
+        asked = tuple((text, qos) for text, qos in self._filters.items() if text not in self._settled_filters)
+        if asked:
+            self._send_subscribe(asked)
         for packet_id, outgoing in self._inflight.items():
             self._send_publish(packet_id, outgoing)
         self._send_waiting()
@@ -340,7 +345,10 @@ class MqttClient:
 
     def _subscribed(self, packet: Suback) -> None:
         asked = self._subscribing.pop(packet.packet_id, ())
-        for topic_filter, code in zip(asked, packet.return_codes, strict=False):
+        if len(asked) != len(packet.return_codes):
+            raise RemoteProtocolError("SUBACK does not answer its SUBSCRIBE", spec="MQTT 3.1.1")
+        for topic_filter, code in zip(asked, packet.return_codes, strict=True):
+            self._settled_filters.add(topic_filter)
             if code > 1:
                 self.refused_filters.add(topic_filter)
 

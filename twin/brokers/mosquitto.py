@@ -150,7 +150,7 @@ class MosquittoBroker:
             "log_type notice",
             "log_type information",
             "max_inflight_messages 20",
-            "max_queued_messages 1000",
+            "max_queued_messages 100000",
             # Without it, a mosquitto that root starts becomes another user, who may not read these files.
             f"user {getpass.getuser()}",
         ]

@@ -16,6 +16,8 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from protocols.errors import BadInputError
+from protocols.headend.messages import CHANNELS, message_schema
+from protocols.headend.topics import PREFIX
 from twin.hes.console import console_page
 from twin.hes.service import HesService
 from twin.hes.tables import RequestStatus
@@ -144,6 +146,13 @@ def _records(service: HesService) -> APIRouter:
     @router.get("/quantities", tags=["meters"], summary="What can be asked for by name")
     async def quantities() -> list[QuantityView]:
         return quantity_views()
+
+    @router.get("/schemas", tags=["concentrators"], summary="JSON Schemas of the MQTT messages, by topic")
+    async def schemas() -> dict[str, list[dict[str, Any]]]:
+        return {
+            f"{PREFIX}/{{dcu_id}}/{channel}": [message_schema(of) for of in types]
+            for channel, types in CHANNELS.items()
+        }
 
     @router.get("/health", tags=["health"], summary="Whether the head-end works, and what it has refused")
     async def health() -> HealthView:

@@ -14,6 +14,7 @@ from protocols.headend.messages import (
     Credentials,
     CredentialsRequest,
     CredentialsStatus,
+    DcuState,
     DcuStatus,
     Event,
     EventKind,
@@ -285,7 +286,13 @@ class HesService:
         )
 
     def _deadline(self, request_id: str) -> None:
-        self._finish(request_id, RequestStatus.TIMEOUT, "no answer from the concentrator before the deadline")
+        request = self.store.request(request_id)
+        dcu = None if request is None else self.store.dcu(request.dcu_id)
+        if dcu is not None and dcu.state == DcuState.OFFLINE:
+            detail = f"concentrator {dcu.dcu_id} is off line since {utc_text(dcu.changed_utc_ms)}"
+        else:
+            detail = "no answer from the concentrator before the deadline"
+        self._finish(request_id, RequestStatus.TIMEOUT, detail)
 
     def _finish(self, request_id: str, status: RequestStatus, detail: str) -> None:
         if self.store.complete(request_id, status, detail, self.now_ms()):

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, func, select
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -42,12 +42,13 @@ from twin.hes.vault import KeyVault
 
 MEMORY_URL = "sqlite://"
 
-_STATE_AFTER_EVENT = {
-    EventKind.METER_LOST: (MeterState.REGISTERED, MeterState.UNREACHABLE),
-    EventKind.METER_RECOVERED: (MeterState.UNREACHABLE, MeterState.REGISTERED),
-    EventKind.METER_REFUSED: (MeterState.REGISTERED, MeterState.REFUSED),
+_STATE_AFTER_EVENT: dict[tuple[str, str], MeterState] = {
+    (MeterState.REGISTERED, EventKind.METER_LOST): MeterState.UNREACHABLE,
+    (MeterState.UNREACHABLE, EventKind.METER_RECOVERED): MeterState.REGISTERED,
+    (MeterState.REGISTERED, EventKind.METER_REFUSED): MeterState.REFUSED,
+    (MeterState.UNREACHABLE, EventKind.METER_REFUSED): MeterState.REFUSED,
 }
-"""Kind of event: from which state of the meter it leads to which."""
+"""What a concentrator's event makes of its meter's state; other pairs change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Store:
         self._engine = _engine(url)
         try:
             Base.metadata.create_all(self._engine)
-        except OperationalError as error:
+        except DBAPIError as error:
             self._engine.dispose()
             raise BadInputError(f"the database cannot be opened: {error.orig}", key="db") from None
 
@@ -274,10 +275,9 @@ class Store:
                     received_utc_ms=now_ms,
                 )
             )
-            change = _STATE_AFTER_EVENT.get(EventKind(message.kind)) if message.kind in set(EventKind) else None
             meter = _meter_of(session, message)
-            if change is not None and meter is not None and meter.state == change[0] and meter.dcu_id == source:
-                meter.state = change[1].value
+            if meter is not None and meter.dcu_id == source:
+                meter.state = _STATE_AFTER_EVENT.get((meter.state, message.kind), meter.state)
             return True
 
     def events(
@@ -305,12 +305,18 @@ class Store:
             row.state, row.firmware_version, row.changed_utc_ms = message.state.value, firmware, now_ms
             return True
 
+    def dcu(self, dcu_id: str) -> DcuRecord | None:
+        with self._session() as session:
+            return session.get(DcuRecord, dcu_id)
+
     def dcus(self) -> list[DcuRecord]:
         with self._session() as session:
             return list(session.scalars(select(DcuRecord).order_by(DcuRecord.dcu_id)))
 
 
 def _engine(url: str) -> Engine:
+    if url.startswith("postgresql://"):
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     try:
         if url in (MEMORY_URL, "sqlite:///:memory:"):
             engine = create_engine(url, poolclass=StaticPool)
