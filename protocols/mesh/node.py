@@ -23,6 +23,7 @@ from protocols.mesh.transmit_queue import Outgoing
 from protocols.mesh.wisun import DISCOVERY, FrameType, PayloadElements, decode_datagram, mpx_capacity
 from protocols.ports import Trace
 from protocols.rcp.messages import (
+    NO_PAN,
     HostMessage,
     RadioMessage,
     Ready,
@@ -260,7 +261,7 @@ class MeshNode:
     def _receive_data(self, frame: Received) -> None:
         if frame.key_index == 0:
             self.counters[DropReason.UNSECURED] += 1
-        elif frame.pan_id != self._core.pan_id:
+        elif frame.pan_id not in (self._core.pan_id, NO_PAN):  # unicast frames name none
             self.counters[DropReason.OTHER_PAN] += 1
         elif self._state in (JoinState.ROUTE, JoinState.OPERATIONAL):
             payload = decode_datagram(frame.payload_ies)

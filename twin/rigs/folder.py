@@ -84,7 +84,7 @@ class EventTrace:
         """The same trace for one node: every event carries its name."""
 
         def trace(kind: str, /, **fields: object) -> None:
-            self(kind, node=node, **fields)
+            self(kind, **{**fields, "node": node})
 
         return trace
 

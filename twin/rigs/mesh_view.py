@@ -79,9 +79,9 @@ class MeshView:
         node, at = fields.get("node"), fields["t"]
         if not isinstance(node, str) or not isinstance(at, float):
             return
-        if kind == "mesh-state":
-            self._enter(node, str(fields["state"]), at)
-        elif kind == "mesh-parent":
+        if kind == "mesh.join":
+            self._enter(node, str(fields["state"]).lower(), at)
+        elif kind == "mesh.parent":
             self._change_parent(node, fields["parent"])
 
     def _enter(self, node: str, state: str | None, now_s: float) -> None:

@@ -134,9 +134,9 @@ async def open_rig(
         scapy = _scapy_pipeline(options.air, parts)
         air = _build_air(scenario, clock, seeds, scapy, trace)
         stack.callback(air.close)
-        air.capture_to(folder.file(CAPTURE), start_utc_s=clock.utc_s() - clock.loop.time(), observer=DCU_NODE)
         write_keys(folder.file(KEYS), parts.link_key.key)
         dcu_radio = air.add_radio(DCU_NODE, parts.dcu_eui64, Position(*scenario.dcu.position))
+        air.capture_to(folder.file(CAPTURE), start_utc_s=clock.utc_s() - clock.loop.time(), observer=DCU_NODE)
         meters = build_meters(scenario, parts, radio_settings(scenario), air, clock, seeds, keys, trace)
         broker = await stack.enter_async_context(
             open_broker(options.broker, scenario.dcu.id, parts, clock, seeds, folder, trace)
