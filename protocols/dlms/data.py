@@ -384,9 +384,9 @@ _ENCODERS: dict[int, Callable[[Any], bytes]] = {
     Tag.VISIBLE_STRING: lambda value: _encode_bytes(value.encode("ascii")),
     Tag.UTF8_STRING: lambda value: _encode_bytes(value.encode("utf-8")),
     Tag.BCD: _encode_bcd,
-    Tag.DATE_TIME: lambda value: value.encode(),
-    Tag.DATE: lambda value: value.encode(),
-    Tag.TIME: lambda value: value.encode(),
+    Tag.DATE_TIME: DateTime.encode,
+    Tag.DATE: Date.encode,
+    Tag.TIME: Time.encode,
     Tag.COMPACT_ARRAY: _encode_compact_array,
 }
 

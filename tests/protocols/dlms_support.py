@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 
 from protocols.dlms.client import ClientAssociation, ClientConfig, ClientSecurity, Event, Send
 from protocols.dlms.data import (
@@ -21,6 +21,7 @@ from protocols.dlms.data import (
 )
 from protocols.dlms.date_time import DateTime
 from protocols.dlms.enums import ActionResult, DataAccessResult, Mechanism
+from protocols.dlms.obis import ObisCode
 from protocols.dlms.objects import (
     Access,
     AccessDenied,
@@ -32,7 +33,6 @@ from protocols.dlms.objects import (
     ObjectAccess,
     full_access,
 )
-from protocols.dlms.obis import ObisCode
 from protocols.dlms.security.counters import MemoryCounterStore
 from protocols.dlms.security.keys import Policy, SymmetricKeys
 from protocols.dlms.selective import Selector
@@ -122,21 +122,24 @@ class TableObject(CosemObject):
     """Rows of time, energy and status, made when they are read."""
 
     INTERFACE = TABLE
-    __slots__ = ("made", "rows")
+    __slots__ = ("made", "rows", "selected")
 
     def __init__(self, obis: ObisCode, rows: int) -> None:
         super().__init__(obis)
         self.rows = rows
         self.made = 0
+        self.selected: Callable[[Selector], None] | None = None
 
     def row(self, index: int) -> Data:
         instant = DateTime.from_utc_s(1_790_000_000 + 900 * index)
         return structure(date_time(instant), double_long_unsigned(index), unsigned(index % 256))
 
     def read(self, attribute_id: int, selector: Selector | None, caller: Caller) -> Readable:
+        if selector is not None and self.selected is not None:
+            self.selected(selector)
         return ArrayStream(self.rows, self._rows())
 
-    def _rows(self) -> Iterable[bytes]:  # type: ignore[misc]
+    def _rows(self) -> Iterator[bytes]:
         for index in range(self.rows):
             self.made += 1
             yield encode(self.row(index))
@@ -165,9 +168,7 @@ class Meter:
         everything = full_access(objects)
         read_only = ObjectAccess({1: Access.READ, 2: Access.READ, 3: Access.READ})
         self.store = MemoryCounterStore() if store is None else store
-        self.security = ServerSecurity(
-            METER_TITLE, KEYS, self.store, policy=policy, client_system_title=CLIENT_TITLE
-        )
+        self.security = ServerSecurity(METER_TITLE, KEYS, self.store, policy=policy, client_system_title=CLIENT_TITLE)
         self.management = Association(
             AssociationConfig(
                 MANAGEMENT,
@@ -199,7 +200,9 @@ class Meter:
         )
 
 
-def client(client_sap: int = MANAGEMENT, *, store: MemoryCounterStore | None = None, **changes: object) -> ClientAssociation:
+def client(
+    client_sap: int = MANAGEMENT, *, store: MemoryCounterStore | None = None, **changes: object
+) -> ClientAssociation:
     settings: dict[str, object] = {
         PUBLIC: {"mechanism": Mechanism.NONE},
         READER: {"mechanism": Mechanism.LOW, "secret": SECRET},
