@@ -170,19 +170,20 @@ class Medium:
         user = station.user
         if station.alive_since_s is None or user is None or station.sending is not None:
             return False
-        channel = user.listening_channel(now)
-        if channel is None:
+        if user.listening_channel(now) is None:
             return False
-        for transmission in self._active.get(channel, ()):
-            if (
-                transmission.start_s < now < transmission.end_s
-                and not transmission.aborted
-                and transmission.sender is not station
-                and transmission.start_s >= max(station.sent_until_s, station.alive_since_s)
-                and self._power_mw(transmission, station) >= self.sensitivity_mw
-                and user.listening_channel(transmission.start_s) == channel
-            ):
-                return True
+        free_since_s = max(station.sent_until_s, station.alive_since_s)
+        for channel, transmissions in self._active.items():
+            for transmission in transmissions:
+                if (
+                    free_since_s <= transmission.start_s < now < transmission.end_s
+                    and channel != ALL_CHANNELS
+                    and not transmission.aborted
+                    and transmission.sender is not station
+                    and user.listening_channel(transmission.start_s) == channel
+                    and self._power_mw(transmission, station) >= self.sensitivity_mw
+                ):
+                    return True
         return False
 
     def rss_dbm(self, transmission: Transmission, station: Station) -> int:
