@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dcu.config import DcuConfig
 from dcu.counters import FrameCounterReserve
 from dcu.radio import WatchedLink
-from dcu.storage import Storage
+from dcu.storage import Storage, StorageError
 from protocols.mesh.config import LinkKey, MeshConfig, Role
 from protocols.mesh.events import (
     Dropped,
@@ -126,7 +126,19 @@ class BorderRouter:
         self._listener.datagram(source, payload)
 
     def _note_frame_counter(self) -> None:
-        self._frame_counters.note(self._runner.node.frame_counter)
+        used = self._runner.node.frame_counter
+        try:
+            self._frame_counters.note(used)
+        except StorageError as error:
+            self.counters["storage_errors"] += 1
+            if self.counters["storage_errors"] == 1:
+                _LOG.error("frame counters cannot be stored: %s", error)
+                self._trace("dcu-storage-error", record="frame", error=str(error))
+            if used >= self._frame_counters.reserved:
+                # After a restart these values would be used again under the same key.
+                _LOG.critical("the mesh is stopped: no frame counter is left that is stored")
+                self._trace("dcu-mesh-stopped", reason="frame counters cannot be stored")
+                self.stop()
 
     def _event(self, event: MeshEvent) -> None:
         if isinstance(event, NodeReachable):

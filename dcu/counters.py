@@ -60,7 +60,8 @@ class ClientCounters:
 class FrameCounterReserve:
     """Frame counters that a radio may use without asking: `first` at this start, then what `note` allows.
 
-    The radio counts by itself and reports late, so `margin` values beyond its last report are always reserved.
+    A restart begins at `reserved`. The radio counts by itself and reports late, so `margin` values beyond its last
+    report are always reserved.
     """
 
     def __init__(self, storage: Storage, name: str, *, block: int, margin: int) -> None:
@@ -68,7 +69,7 @@ class FrameCounterReserve:
         self._name = name
         self._block = block
         self._margin = margin
-        self.first = self._reserved = self._counters.load(name) or 0
+        self.first = self.reserved = self._counters.load(name) or 0
         self.note(self.first)
 
     def note(self, used: int) -> None:
@@ -76,6 +77,6 @@ class FrameCounterReserve:
         needed = used + self._margin
         if needed > _FRAME_COUNTER_MAX:
             raise LocalProtocolError(f"{self._name} is used up: the link key must be changed")
-        if needed > self._reserved:
-            self._reserved = min(needed + self._block, _FRAME_COUNTER_MAX)
-            self._counters.save(self._name, self._reserved)
+        if needed > self.reserved:
+            self.reserved = min(needed + self._block, _FRAME_COUNTER_MAX)
+            self._counters.save(self._name, self.reserved)

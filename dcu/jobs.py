@@ -12,7 +12,9 @@ from dcu.headend import Headend
 from dcu.readings import ReadingOutcome
 from dcu.registry import Meter, MeterState, Registry
 from dcu.sessions import Sessions
+from dcu.storage import StorageError
 from dcu.tasks import TaskGroup
+from protocols.errors import TwinError
 from protocols.headend.messages import ReadingRequest, ReadingResponse, ReadingStatus
 from protocols.ports import Trace
 
@@ -121,12 +123,16 @@ class ReadingJobs:
                 continue
             try:
                 outcome = await self._attempt(job, meter)
-            except NoAnswerError as error:
+            except (NoAnswerError, StorageError) as error:
                 job.last_trouble = str(error)
                 await asyncio.sleep(_RETRY_S)
             except MeterRefusedError as error:
                 self._respond(job, ReadingStatus.REFUSED, str(error))
                 self._on_refused(meter, error)
+                return
+            except TwinError as error:
+                _LOG.exception("reading %s of meter %s failed", job.request.id, job.request.serial)
+                self._respond(job, ReadingStatus.ERROR, str(error))
                 return
             else:
                 self._respond(job, ReadingStatus.OK, "", outcome)

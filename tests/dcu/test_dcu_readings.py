@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from dcu_fakes import ABSENT, DEMAND, ENERGY, START_UTC_S, VOLTAGE, Bench, FakeMeter, bench
 
+from dcu.storage import StorageError
 from protocols.headend import messages as m
 from protocols.headend.topics import Channel, Topic
 
@@ -321,6 +322,53 @@ def test_a_halted_concentrator_does_nothing_more(bench: Bench) -> None:
         assert len(bench.mesh.sent) == sent
         assert bench.storage.bytes_written == written
         assert bench.headend.responses("r1") == []
+
+    bench.run(body)
+
+
+def test_a_full_storage_costs_no_reading(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = FakeMeter(1)
+
+    def refuse(name: str, data: bytes) -> None:
+        raise StorageError("no space left")
+
+    async def body() -> None:
+        bench.start()
+        await bench.registered(meter)
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.storage, "write", refuse)
+            patch.setattr(bench.storage, "append", refuse)
+            for number in range(5):
+                bench.headend.request(f"r{number}", meter, 30)
+                await bench.until(lambda number=number: bench.headend.responses(f"r{number}"), 40)  # type: ignore[misc]
+                assert bench.headend.responses(f"r{number}")[0].status is m.ReadingStatus.OK
+        assert any(kind == "dcu-storage-error" for kind, _ in bench.events)
+
+    bench.run(body)
+
+
+def test_without_a_counter_that_can_be_stored_nothing_is_sent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = FakeMeter(1)
+
+    def refuse(name: str, data: bytes) -> None:
+        raise StorageError("no space left")
+
+    async def body() -> None:
+        bench.start()
+        await bench.registered(meter)
+        monkeypatch.setattr(bench.storage, "write", refuse)
+        for number in range(400):
+            sent = len(bench.mesh.sent)
+            bench.headend.request(f"r{number}", meter, 20)
+            await bench.until(lambda number=number: bench.headend.responses(f"r{number}"), 40)  # type: ignore[misc]
+            (response,) = bench.headend.responses(f"r{number}")
+            if response.status is not m.ReadingStatus.OK:
+                break
+        # What was reserved ahead is used up; beyond it a restart would use the same numbers again.
+        assert number > 50
+        assert response.status is m.ReadingStatus.TIMEOUT
+        assert "no space left" in response.detail
+        assert len(bench.mesh.sent) == sent
 
     bench.run(body)
 
