@@ -27,6 +27,7 @@ from twin.air.statistics import LinkStatistics, Loss
 
 _CERTAIN = 1.0 - 1e-12
 _HOPELESS_MARGIN = 0.05
+_LONGEST_PSDU_BYTES = 2047
 
 
 class Medium:
@@ -144,8 +145,6 @@ class Medium:
 
     def add_interferer(self, interferer: Interferer) -> None:
         """Noise at a place, from now on counted against every frame and every clear-channel assessment."""
-        now = self.timers.time()
-        self._interferers = [kept for kept in self._interferers if kept.end_s > now - 10.0]
         self._interferers.append(interferer)
 
     def energy_mw(self, station: Station, channel: int) -> float:
@@ -317,6 +316,10 @@ class Medium:
             self._settle_burst(transmission)
             return
         start_s, end_s, channel = transmission.start_s, transmission.end_s, transmission.channel
+        psdu = transmission.psdu
+        size_bytes = len(psdu)
+        quiet = not transmission.overlaps and not self._interferers_now(start_s)
+        received = 0
         for link in transmission.links:
             receiver = link.receiver
             alive_since_s, user = receiver.alive_since_s, receiver.user
@@ -326,8 +329,22 @@ class Medium:
                 self._lose(link, Loss.HALF_DUPLEX)
             elif user.listening_channel(start_s) != channel:
                 receiver.statistics.count_lost(Loss.NOT_LISTENING)
+            elif quiet and link.configured_loss == 0.0 and link.delivery(size_bytes) >= _CERTAIN:
+                # Most receptions by far, so the counting is done here and not in `_deliver`.
+                link.statistics.received += 1
+                receiver.statistics.received += 1
+                received += 1
+                user.receive(psdu, link.rss_dbm, channel, link.lqi, start_s)
             else:
                 self._deliver(transmission, link, user, channel, start_s, end_s)
+        self.receptions += received
+
+    def _interferers_now(self, since_s: float) -> bool:
+        """Whether there is an interferer since `since_s`; those that ended are forgotten."""
+        if self._interferers:
+            longest_s = self.airtime_s(_LONGEST_PSDU_BYTES) * self.channel_count
+            self._interferers = [kept for kept in self._interferers if kept.end_s > since_s - longest_s]
+        return bool(self._interferers)
 
     def _settle_burst(self, burst: Transmission) -> None:
         """Each receiver is settled on the channel that it listened on when the burst began."""
