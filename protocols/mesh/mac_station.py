@@ -46,7 +46,9 @@ class MacParameters:
     min_be: int = 3
     max_be: int = 5
     max_csma_backoffs: int = 8
-    max_frame_retries: int = 3
+    max_frame_retries: int = 7
+    max_retry_exponent: int = 4
+    """A retry waits up to 2 to this power airtimes of its frame."""
     queue_length: int = 32
     duplicate_window_s: float = 10.0
     ack_slack_s: float = 0.002

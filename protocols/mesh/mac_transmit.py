@@ -33,6 +33,7 @@ class _Job:
     backoffs: int = 0
     exponent: int = 0
     channel: int = 0
+    airtime_s: float = 0.0
 
 
 class Transmitter:
@@ -122,9 +123,19 @@ class Transmitter:
                     break
         return best, best_start_s
 
-    def _begin_access(self, job: _Job) -> None:
+    def _begin_access(self, job: _Job, delay_s: float = 0.0) -> None:
         job.backoffs, job.exponent = 0, self._station.parameters.min_be
-        self._back_off(job, self._station.timers.time())
+        self._back_off(job, self._station.timers.time() + delay_s)
+
+    def _retry_delay_s(self, job: _Job) -> float:
+        """Random, doubling, in airtimes of the frame.
+
+        At 50 kb/s a frame is twenty backoff periods long: two senders that do not hear each other and collided once
+        would go on colliding if only the backoffs told them apart.
+        """
+        parameters = self._station.parameters
+        exponent = min(job.attempts, parameters.max_retry_exponent)
+        return self._station.rng.random() * job.airtime_s * (1 << exponent)
 
     def _back_off(self, job: _Job, not_before_s: float) -> None:
         delay_s = self._station.rng.getrandbits(job.exponent) * UNIT_BACKOFF_S if job.exponent else 0.0
@@ -190,6 +201,7 @@ class Transmitter:
         station.change(RadioEvent.TURNED)
         job.attempts += 1
         job.channel = channel
+        job.airtime_s = identity.mode.airtime_s(len(psdu))
         station.counters["tx_frames"] += 1
         self._timer = None
         station.phy.transmit(psdu, channel)
@@ -226,7 +238,7 @@ class Transmitter:
             return
         self._station.counters["tx_retries"] += 1
         self._advance(StepEvent.RETRY)
-        self._begin_access(job)
+        self._begin_access(job, self._retry_delay_s(job))
 
     def expects_ack(self, header: MacHeader) -> bool:
         """Whether an acknowledgement with this header is the one that is waited for, as far as its header says."""
