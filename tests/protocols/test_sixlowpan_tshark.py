@@ -83,7 +83,9 @@ def one(tmp_path: Path, packet: Ipv6Packet, link: bytes | None, *names: str) -> 
     wrong = dissect(tmp_path, frames, "-Y", "_ws.malformed || _ws.expert.severity >= 6291456")
     assert not wrong, wrong
     arguments = [argument for name in names for argument in ("-e", name)]
-    return dissect(tmp_path, frames, "-T", "fields", *arguments).rstrip("\n").split("\t")
+    return (
+        dissect(tmp_path, frames, "-o", "udp.check_checksum:TRUE", "-T", "fields", *arguments).rstrip("\n").split("\t")
+    )
 
 
 def rpl(code: RplCode, body: bytes, source: bytes, destination: bytes) -> Ipv6Packet:

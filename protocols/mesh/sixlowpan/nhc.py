@@ -43,7 +43,7 @@ def compress_udp_header(udp: bytes) -> bytes:
     """The NHC form of the 8-byte header at the start of `udp`: length elided, checksum carried."""
     source, destination = udp[0:2], udp[2:4]
     checksum = udp[6:8]
-    if source[0] == 0xF0 and destination[0] == 0xF0 and source[1] & destination[1] & 0xF0 == 0xB0:
+    if source[0] == destination[0] == 0xF0 and source[1] & 0xF0 == destination[1] & 0xF0 == 0xB0:
         return bytes((_UDP_ID | 3, (source[1] & 0x0F) << 4 | destination[1] & 0x0F)) + checksum
     if source[0] == 0xF0:
         return bytes((_UDP_ID | 2, source[1])) + destination + checksum
