@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from protocols.mesh import phy
 from protocols.mesh.config import RadioSettings
+from protocols.rcp.codes import ChannelFunction
+from twin.air.propagation import sensitivity_dbm
 from twin.scenarios.schema import Scenario
 
 
@@ -18,4 +20,10 @@ def radio_numbers(scenario: Scenario) -> tuple[int, int]:
 def radio_settings(scenario: Scenario) -> RadioSettings:
     """How every radio of the scenario is told to work."""
     plan, mode = radio_numbers(scenario)
-    return RadioSettings(plan=plan, fsk_mode=mode, max_psdu_bytes=scenario.radio.max_psdu_bytes)
+    return RadioSettings(
+        plan=plan,
+        fsk_mode=mode,
+        channel_function=ChannelFunction.FIXED,
+        max_psdu_bytes=scenario.radio.max_psdu_bytes,
+        sensitivity_dbm=sensitivity_dbm(phy.FSK_MODES[mode].rate_bps),
+    )

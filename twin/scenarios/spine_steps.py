@@ -57,7 +57,7 @@ def _row_agrees(meter: RigMeter, row: MeterRow | None) -> bool:
     """Every field of UC-I.2, compared with what the meter was made with."""
     if row is None:
         return False
-    keys = {item["purpose"]: item["key"].lower() for item in json.loads(row.public_keys_json)}
+    keys = {purpose: key.lower() for purpose, key in json.loads(row.public_keys_json)}
     signing, agreement = meter.provision.keys.public_key_points()
     return (
         row.eui64.lower() == meter.eui64.hex()
