@@ -95,7 +95,8 @@ class MeterSession:
         self._send_datagram = send
         self._trace = trace
         self._lock = asyncio.Lock()
-        self._events: asyncio.Queue[tuple[ClientAssociation, Event]] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[ClientAssociation, Event] | None] = asyncio.Queue()
+        self._is_closed = False
         self._units: dict[tuple[int, bytes], ScalerUnit] = {}
         self._lists_allowed = False
         self.counters: Counter[str] = Counter()
@@ -169,16 +170,20 @@ class MeterSession:
             return outcome
 
     def close(self) -> None:
-        """Forget the association. The meter ends its own side when the next one comes."""
-        self._abandon()
+        """Use the association no more: whoever waits in it gets NoAnswerError. The meter's side ends with its next."""
+        self._is_closed = True
+        self._events.put_nowait(None)
 
     # association
 
     async def _associate(self) -> None:
         """Raises NoAnswerError, MeterRefusedError."""
         event = await self._open()
-        if not isinstance(event, Associated) and await self._catch_up():
-            event = await self._open()
+        if not isinstance(event, Associated):
+            # An exception may be the late answer to a request of an association before this one.
+            is_exception = not isinstance(event, Refused) or event.diagnostic is None
+            if await self._catch_up() or is_exception:
+                event = await self._open()
         if isinstance(event, Associated):
             self._lists_allowed = bool(event.conformance & Conformance.MULTIPLE_REFERENCES)
             self.counters["associations"] += 1
@@ -259,10 +264,14 @@ class MeterSession:
 
     async def _exchange(self, client: ClientAssociation, apdu: bytes) -> Event:
         """Send, and wait for what it leads to; repeat when nothing comes. Raises NoAnswerError."""
+        if self._is_closed:
+            raise NoAnswerError("the session was closed")
         self._send(client, apdu)
         wait_s = self._timeouts.response_s
         for attempt in range(self._timeouts.attempts):
             if attempt:
+                if client.state is ClientState.IDLE:
+                    raise NoAnswerError("the association was closed while a request was out")
                 self.counters["repetitions"] += 1
                 self._send(client, client.repeat())
                 wait_s *= self._timeouts.growth
@@ -277,9 +286,12 @@ class MeterSession:
         while True:
             try:
                 async with asyncio.timeout(wait_s):
-                    source, event = await self._events.get()
+                    arrived = await self._events.get()
             except TimeoutError:
                 return None
+            if arrived is None:
+                raise NoAnswerError("the session was closed")
+            source, event = arrived
             if source is not client:
                 continue
             if not isinstance(event, Send):

@@ -162,6 +162,28 @@ def test_a_reading_succeeds_when_the_route_heals_before_the_deadline(bench: Benc
     bench.run(body)
 
 
+@pytest.mark.requirement("UC-I.4")
+def test_a_meter_that_registers_anew_in_the_middle_of_a_reading_is_read_afterwards(bench: Bench) -> None:
+    meter = FakeMeter(1)
+
+    async def body() -> None:
+        bench.start()
+        await bench.registered(meter)
+        for number, wait_s in enumerate((0.7, 1.0, 3.0, 5.5)):
+            meter.alive = False
+            bench.headend.request(f"r{number}", meter, 60)
+            await asyncio.sleep(wait_s)
+            bench.mesh.lose(meter)
+            meter.restart()
+            meter.alive = True
+            bench.mesh.join(meter, restarted=True)
+            await bench.until(lambda number=number: bench.headend.responses(f"r{number}"), 60)  # type: ignore[misc]
+            assert bench.headend.responses(f"r{number}")[0].status is m.ReadingStatus.OK
+        assert len(bench.headend.rows) == 1
+
+    bench.run(body)
+
+
 def test_a_meter_that_restarted_unnoticed_is_associated_again_within_the_reading(bench: Bench) -> None:
     meter = FakeMeter(1)
 
