@@ -74,7 +74,7 @@ class Race:
         self.air = Air(self.loop, Seeds(seed), settings=settings, propagation=UnitDisc(RANGE_M))
         self.offered = self.delivered = 0
         self.duration_s = duration_s
-        parents = _tree(nodes)
+        parents = tree(nodes)
         self.hosts = [Host(self, index, parents[index]) for index in range(nodes)]
         rng = random.Random(seed)
         for host in self.hosts:
@@ -93,7 +93,7 @@ def _eui64(index: int) -> bytes:
     return (0x0200_0000_0000_0000 + index + 1).to_bytes(8, "big")
 
 
-def _tree(nodes: int) -> list[int | None]:
+def tree(nodes: int) -> list[int | None]:
     """Parents on the shortest-hop tree: nearest the sink first, then lowest id."""
     places = [(SPACING_M * (n % COLUMNS), SPACING_M * (n // COLUMNS)) for n in range(nodes)]
     centre = SPACING_M * (COLUMNS - 1) / 2, SPACING_M * ((nodes - 1) // COLUMNS) / 2
