@@ -215,7 +215,9 @@ class Transmitter:
             self._finish(job, Status.OK, event=StepEvent.SENT_BROADCAST)
         else:
             self._advance(StepEvent.SENT_UNICAST)
-            self._timer = station.timers.call_at(station.timers.time() + self._ack_wait_s(job), self._no_ack, job)
+            ack_airtime_s = self._ack_airtime_s(job)
+            end_s = station.timers.time() + TURNAROUND_S + ack_airtime_s + station.parameters.ack_slack_s
+            self._timer = station.timers.call_at(end_s, self._no_ack, job, end_s + ack_airtime_s)
 
     @property
     def awaited_channel(self) -> int | None:
@@ -224,15 +226,21 @@ class Transmitter:
             return None
         return self._job.channel
 
-    def _ack_wait_s(self, job: _Job) -> float:
-        station, request = self._station, job.request
-        identity = station.identity
+    def _ack_airtime_s(self, job: _Job) -> float:
+        request, identity = job.request, self._station.identity
         if identity is None:
             return 0.0
-        size = ack_size(request.key_index != UNSECURED, request.frame_type is FrameType.EAPOL, identity.max_psdu_bytes)
-        return TURNAROUND_S + identity.mode.airtime_s(size) + station.parameters.ack_slack_s
+        secured, names_pan = request.key_index != UNSECURED, request.frame_type is FrameType.EAPOL
+        return identity.mode.airtime_s(ack_size(secured, names_pan, identity.max_psdu_bytes))
 
-    def _no_ack(self, job: _Job) -> None:
+    def _no_ack(self, job: _Job, last_s: float) -> None:
+        """Nothing came in time; but what is being received right now may be it, so wait for its end, until `last_s`."""
+        station = self._station
+        now = station.timers.time()
+        if now < last_s and station.radio is Radio.LISTENING and station.phy.is_receiving():
+            again_s = min(now + station.parameters.ack_slack_s, last_s)
+            self._timer = station.timers.call_at(again_s, self._no_ack, job, last_s)
+            return
         if job.attempts > self._station.parameters.max_frame_retries:
             self._finish(job, Status.NO_ACK)
             return

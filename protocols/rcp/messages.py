@@ -13,11 +13,24 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
-from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.errors import RemoteProtocolError
 from protocols.mesh.wisun import FrameType
 from protocols.rcp.codes import ChannelFunction, RefusalCode, ResetReason, Status
+from protocols.rcp.fields import (
+    HAS_DESTINATION,
+    NOBODY,
+    SPEC,
+    boolean,
+    cut,
+    decode_destination,
+    fixed,
+    member,
+    pack,
+    unpack,
+    unpack_head,
+)
 
 VERSION = 1
 NO_PAN = 0xFFFF
@@ -25,66 +38,6 @@ UNSECURED = 0
 """Key index of a frame without security."""
 MAX_PSDU_BYTES = 2047
 KEY_BYTES = 16
-
-_SPEC = "RCP 1"
-_NOBODY = bytes(8)
-_HAS_DESTINATION = 0x01
-
-
-def _pack(layout: struct.Struct, *values: object) -> bytes:
-    try:
-        return layout.pack(*values)
-    except struct.error as error:
-        raise LocalProtocolError(f"a field of an RCP message is out of range: {error}") from error
-
-
-def _fixed(value: bytes, size_bytes: int) -> bytes:
-    if len(value) != size_bytes:
-        raise LocalProtocolError(f"a field of an RCP message has {len(value)} bytes, not {size_bytes}")
-    return value
-
-
-def _unpack(layout: struct.Struct, data: bytes) -> tuple[Any, ...]:
-    """All fields after the type byte of a message of fixed size."""
-    if len(data) != layout.size:
-        raise RemoteProtocolError(f"message has {len(data)} bytes, not {layout.size}", offset=0, spec=_SPEC)
-    return layout.unpack(data)[1:]
-
-
-def _unpack_head(layout: struct.Struct, data: bytes) -> tuple[Any, ...]:
-    """The fields after the type byte that precede the variable part."""
-    if len(data) < layout.size:
-        raise RemoteProtocolError(f"message has {len(data)} bytes, not {layout.size} or more", offset=0, spec=_SPEC)
-    return layout.unpack_from(data)[1:]
-
-
-def _member(kind: Callable[[int], Any], value: int) -> Any:
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise RemoteProtocolError(str(error), spec=_SPEC) from error
-
-
-def _boolean(value: int) -> bool:
-    if value > 1:
-        raise RemoteProtocolError(f"a flag is {value}, neither 0 nor 1", spec=_SPEC)
-    return value == 1
-
-
-def _cut(data: bytes, head_bytes: int, ies_bytes: int) -> tuple[bytes, bytes]:
-    """Payload elements and payload after a head that declares the elements' length."""
-    end = head_bytes + ies_bytes
-    if end > len(data):
-        raise RemoteProtocolError(
-            f"{ies_bytes} bytes of elements declared, have {len(data) - head_bytes}", offset=head_bytes, spec=_SPEC
-        )
-    return data[head_bytes:end], data[end:]
-
-
-def _destination(flags: int, address: bytes) -> bytes | None:
-    if flags & ~_HAS_DESTINATION or (not flags and address != _NOBODY):
-        raise RemoteProtocolError("flags and destination disagree", spec=_SPEC)
-    return address if flags else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +49,11 @@ class Reset:
     version: int = VERSION
 
     def encode(self) -> bytes:
-        return _pack(self._LAYOUT, self.TYPE, self.version)
+        return pack(self._LAYOUT, self.TYPE, self.version)
 
     @classmethod
     def decode(cls, data: bytes) -> Reset:
-        return cls(*_unpack(cls._LAYOUT, data))
+        return cls(*unpack(cls._LAYOUT, data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +81,10 @@ class Configure:
     broadcast_root: bool = False
 
     def encode(self) -> bytes:
-        return _pack(
+        return pack(
             self._LAYOUT,
             self.TYPE,
-            _fixed(self.eui64, 8),
+            fixed(self.eui64, 8),
             self.pan_id,
             self.max_psdu_bytes,
             self.plan,
@@ -147,9 +100,9 @@ class Configure:
 
     @classmethod
     def decode(cls, data: bytes) -> Configure:
-        fields = list(_unpack(cls._LAYOUT, data))
-        fields[5] = _member(ChannelFunction, fields[5])
-        fields[11] = _boolean(fields[11])
+        fields = list(unpack(cls._LAYOUT, data))
+        fields[5] = member(ChannelFunction, fields[5])
+        fields[11] = boolean(fields[11])
         return cls(*fields)
 
 
@@ -167,11 +120,11 @@ class SetKey:
     frame_counter: int = 0
 
     def encode(self) -> bytes:
-        return _pack(self._LAYOUT, self.TYPE, self.index, _fixed(self.key, KEY_BYTES), self.frame_counter)
+        return pack(self._LAYOUT, self.TYPE, self.index, fixed(self.key, KEY_BYTES), self.frame_counter)
 
     @classmethod
     def decode(cls, data: bytes) -> SetKey:
-        return cls(*_unpack(cls._LAYOUT, data))
+        return cls(*unpack(cls._LAYOUT, data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +136,11 @@ class ClearKey:
     index: int
 
     def encode(self) -> bytes:
-        return _pack(self._LAYOUT, self.TYPE, self.index)
+        return pack(self._LAYOUT, self.TYPE, self.index)
 
     @classmethod
     def decode(cls, data: bytes) -> ClearKey:
-        return cls(*_unpack(cls._LAYOUT, data))
+        return cls(*unpack(cls._LAYOUT, data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +157,11 @@ class SetReplayFloor:
     minimum_frame_counter: int
 
     def encode(self) -> bytes:
-        return _pack(self._LAYOUT, self.TYPE, _fixed(self.source, 8), self.key_index, self.minimum_frame_counter)
+        return pack(self._LAYOUT, self.TYPE, fixed(self.source, 8), self.key_index, self.minimum_frame_counter)
 
     @classmethod
     def decode(cls, data: bytes) -> SetReplayFloor:
-        return cls(*_unpack(cls._LAYOUT, data))
+        return cls(*unpack(cls._LAYOUT, data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,23 +184,23 @@ class Transmit:
 
     def encode(self) -> bytes:
         destination = self.destination
-        head = _pack(
+        head = pack(
             self._LAYOUT,
             self.TYPE,
             self.handle,
             self.frame_type,
-            0 if destination is None else _HAS_DESTINATION,
+            0 if destination is None else HAS_DESTINATION,
             self.key_index,
-            _NOBODY if destination is None else _fixed(destination, 8),
+            NOBODY if destination is None else fixed(destination, 8),
             len(self.payload_ies),
         )
         return head + self.payload_ies + self.payload
 
     @classmethod
     def decode(cls, data: bytes) -> Transmit:
-        handle, frame_type, flags, key_index, address, ies_bytes = _unpack_head(cls._LAYOUT, data)
-        ies, payload = _cut(data, cls._LAYOUT.size, ies_bytes)
-        return cls(handle, _member(FrameType, frame_type), _destination(flags, address), key_index, ies, payload)
+        handle, frame_type, flags, key_index, address, ies_bytes = unpack_head(cls._LAYOUT, data)
+        ies, payload = cut(data, cls._LAYOUT.size, ies_bytes)
+        return cls(handle, member(FrameType, frame_type), decode_destination(flags, address), key_index, ies, payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +216,12 @@ class SetTimeSource:
 
     def encode(self) -> bytes:
         if self.source is None:
-            return _pack(self._LAYOUT, self.TYPE, 0, _NOBODY)
-        return _pack(self._LAYOUT, self.TYPE, _HAS_DESTINATION, _fixed(self.source, 8))
+            return pack(self._LAYOUT, self.TYPE, 0, NOBODY)
+        return pack(self._LAYOUT, self.TYPE, HAS_DESTINATION, fixed(self.source, 8))
 
     @classmethod
     def decode(cls, data: bytes) -> SetTimeSource:
-        return cls(_destination(*_unpack(cls._LAYOUT, data)))
+        return cls(decode_destination(*unpack(cls._LAYOUT, data)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,12 +236,12 @@ class Ready:
     """How many frames may wait in the radio."""
 
     def encode(self) -> bytes:
-        return _pack(self._LAYOUT, self.TYPE, self.version, self.reason, self.queue_length)
+        return pack(self._LAYOUT, self.TYPE, self.version, self.reason, self.queue_length)
 
     @classmethod
     def decode(cls, data: bytes) -> Ready:
-        version, reason, queue_length = _unpack(cls._LAYOUT, data)
-        return cls(version, _member(ResetReason, reason), queue_length)
+        version, reason, queue_length = unpack(cls._LAYOUT, data)
+        return cls(version, member(ResetReason, reason), queue_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,12 +263,12 @@ class TransmitDone:
 
     def encode(self) -> bytes:
         rsl = self._NO_RSL if self.ack_rsl_dbm is None else self.ack_rsl_dbm
-        return _pack(self._LAYOUT, self.TYPE, self.handle, self.status, self.attempts, self.frame_counter, rsl)
+        return pack(self._LAYOUT, self.TYPE, self.handle, self.status, self.attempts, self.frame_counter, rsl)
 
     @classmethod
     def decode(cls, data: bytes) -> TransmitDone:
-        handle, status, attempts, counter, rsl = _unpack(cls._LAYOUT, data)
-        return cls(handle, _member(Status, status), attempts, counter, None if rsl == cls._NO_RSL else rsl)
+        handle, status, attempts, counter, rsl = unpack(cls._LAYOUT, data)
+        return cls(handle, member(Status, status), attempts, counter, None if rsl == cls._NO_RSL else rsl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,14 +297,14 @@ class Received:
 
     def encode(self) -> bytes:
         destination = self.destination
-        head = _pack(
+        head = pack(
             self._LAYOUT,
             self.TYPE,
             self.frame_type,
-            0 if destination is None else _HAS_DESTINATION,
+            0 if destination is None else HAS_DESTINATION,
             self.key_index,
-            _fixed(self.source, 8),
-            _NOBODY if destination is None else _fixed(destination, 8),
+            fixed(self.source, 8),
+            NOBODY if destination is None else fixed(destination, 8),
             self.pan_id,
             self.frame_counter,
             self.rss_dbm,
@@ -364,13 +317,13 @@ class Received:
 
     @classmethod
     def decode(cls, data: bytes) -> Received:
-        head = _unpack_head(cls._LAYOUT, data)
+        head = unpack_head(cls._LAYOUT, data)
         frame_type, flags, key_index, source, address, pan_id, counter, rss, lqi, channel, time_us, ies_bytes = head
-        ies, payload = _cut(data, cls._LAYOUT.size, ies_bytes)
+        ies, payload = cut(data, cls._LAYOUT.size, ies_bytes)
         return cls(
-            _member(FrameType, frame_type),
+            member(FrameType, frame_type),
             source,
-            _destination(flags, address),
+            decode_destination(flags, address),
             pan_id,
             key_index,
             counter,
@@ -393,12 +346,12 @@ class Refused:
     code: RefusalCode
 
     def encode(self) -> bytes:
-        return _pack(self._LAYOUT, self.TYPE, self.message_type, self.code)
+        return pack(self._LAYOUT, self.TYPE, self.message_type, self.code)
 
     @classmethod
     def decode(cls, data: bytes) -> Refused:
-        message_type, code = _unpack(cls._LAYOUT, data)
-        return cls(message_type, _member(RefusalCode, code))
+        message_type, code = unpack(cls._LAYOUT, data)
+        return cls(message_type, member(RefusalCode, code))
 
 
 HostMessage: TypeAlias = Reset | Configure | SetKey | ClearKey | SetReplayFloor | Transmit | SetTimeSource
@@ -426,7 +379,7 @@ def decode_host_message(data: bytes) -> HostMessage:
     """What a host sent, for the radio. Raises RemoteProtocolError."""
     decode = _HOST.get(data[0]) if data else None
     if decode is None:
-        raise RemoteProtocolError(f"no host message begins with {data[:1].hex() or 'nothing'}", offset=0, spec=_SPEC)
+        raise RemoteProtocolError(f"no host message begins with {data[:1].hex() or 'nothing'}", offset=0, spec=SPEC)
     return decode(data)
 
 
@@ -434,5 +387,5 @@ def decode_radio_message(data: bytes) -> RadioMessage:
     """What a radio sent, for the host. Raises RemoteProtocolError."""
     decode = _RADIO.get(data[0]) if data else None
     if decode is None:
-        raise RemoteProtocolError(f"no radio message begins with {data[:1].hex() or 'nothing'}", offset=0, spec=_SPEC)
+        raise RemoteProtocolError(f"no radio message begins with {data[:1].hex() or 'nothing'}", offset=0, spec=SPEC)
     return decode(data)

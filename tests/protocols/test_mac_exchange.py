@@ -104,6 +104,23 @@ def test_lost_acknowledgement_makes_no_second_delivery(air: Air) -> None:
     assert b.mac.counters["rx_duplicate"] == 1
 
 
+@pytest.mark.parametrize("latency_s", [0.001, 0.004, 0.009])
+def test_acknowledgement_that_starts_late_is_waited_for(air: Air, latency_s: float) -> None:
+    a, b = air.add("a"), air.add("b", latency_s=latency_s)
+    a.tell(data(b))
+    air.run(1)
+    assert a.done == [TransmitDone(1, Status.OK, 1, 100, -71)]
+
+
+def test_a_stranger_on_the_channel_does_not_prolong_the_wait_for_long(air: Air) -> None:
+    a, b = air.add("a"), air.add("b")
+    b.mac.power_off()
+    a.is_receiving = lambda: bool(air.sent)  # type: ignore[method-assign]
+    a.tell(data(b))
+    air.run(0.2)
+    assert a.mac.counters["tx_retries"] == 1
+
+
 def test_silent_peer_gives_no_ack_after_all_retries(air: Air) -> None:
     a, b = air.add("a"), air.add("b")
     b.mac.power_off()

@@ -58,6 +58,20 @@ class Clock:
         self.now = end_s
 
 
+class LateClock:
+    """The same time for a radio whose callbacks come late, as on a host that is busy."""
+
+    def __init__(self, clock: Clock, latency_s: float) -> None:
+        self._clock = clock
+        self._latency_s = latency_s
+
+    def time(self) -> float:
+        return self._clock.time()
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> Timer:
+        return self._clock.call_at(when + self._latency_s, callback, *args)
+
+
 @dataclass
 class Sent:
     start_s: float
@@ -124,11 +138,14 @@ class Air:
         key: bytes | None = KEY,
         configure: bool = True,
         parameters: MacParameters | None = None,
+        latency_s: float = 0.0,
         **configuration: object,
     ) -> Node:
         eui64 = bytes.fromhex("02000000000000") + bytes((len(self.nodes) + 1,))
         node = Node(name, eui64, self)
-        node.mac = Mac(self.clock, node, random.Random(name), node.from_radio, parameters=parameters)
+        node.mac = Mac(
+            LateClock(self.clock, latency_s), node, random.Random(name), node.from_radio, parameters=parameters
+        )
         self.nodes.append(node)
         node.mac.power_on()
         if configure:
