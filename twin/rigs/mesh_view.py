@@ -11,6 +11,7 @@ from twin.air.stations import Transmission
 from twin.rigs.folder import EventTrace
 
 OPERATIONAL = "operational"
+OFF = "off"
 _MOST_HOPS = 64
 
 
@@ -50,7 +51,7 @@ class MeshView:
         return self._states.get(name) == OPERATIONAL
 
     def state(self, name: str) -> str:
-        return self._states.get(name, "off")
+        return self._states.get(name, OFF)
 
     def parent(self, name: str) -> str | None:
         return self._parents.get(name)
@@ -70,11 +71,6 @@ class MeshView:
         """Unicast frames sent so far to this link-layer address, acknowledgements included."""
         return self._frames_towards[eui64]
 
-    def powered_off(self, name: str, now_s: float) -> None:
-        """The bench took a node's power: it is in no state and has no parent any more."""
-        self._enter(name, None, now_s)
-        self._parents.pop(name, None)
-
     def _event(self, kind: str, fields: dict[str, object]) -> None:
         node, at = fields.get("node"), fields["t"]
         if not isinstance(node, str) or not isinstance(at, float):
@@ -84,16 +80,15 @@ class MeshView:
         elif kind == "mesh.parent":
             self._change_parent(node, fields["parent"])
 
-    def _enter(self, node: str, state: str | None, now_s: float) -> None:
+    def _enter(self, node: str, state: str, now_s: float) -> None:
         last = next((index for index in range(len(self.spans) - 1, -1, -1) if self.spans[index].node == node), None)
         if last is not None and self.spans[last].end_s is None:
             open_span = self.spans[last]
             self.spans[last] = StateSpan(node, open_span.state, open_span.start_s, now_s)
-        if state is None:
-            self._states.pop(node, None)
-        else:
-            self._states[node] = state
-            self.spans.append(StateSpan(node, state, now_s, None))
+        self._states[node] = state
+        self.spans.append(StateSpan(node, state, now_s, None))
+        if state == OFF:
+            self._parents.pop(node, None)
 
     def _change_parent(self, node: str, parent: object) -> None:
         before = self._parents.get(node)

@@ -24,12 +24,11 @@ NETWORK_NAME = "openami"
 class RigMeter:
     """One meter under test, with everything that a bench can do to it. Names and serials are the scenario's."""
 
-    def __init__(self, provision: MeterProvision, meter: Meter, radio: Radio, household: Household, air: Air) -> None:
+    def __init__(self, provision: MeterProvision, meter: Meter, radio: Radio, household: Household) -> None:
         self.provision = provision
         self.meter = meter
         self.radio = radio
         self.household = household
-        self._air = air
 
     @property
     def settings(self) -> MeterSettings:
@@ -72,13 +71,33 @@ class RigMeter:
         return self.metrology.delivered.active_import_nj / NANOJOULES_PER_WH
 
     def power_on(self) -> None:
-        self._air.revive(self.name)
-        self.meter.power_on()
+        """Mains comes, or comes back."""
+        self.power.restore()
 
     def power_off(self) -> None:
-        """The supply of meter and radio fails at once: what is in RAM is lost, flash stays."""
-        self.meter.power_off()
-        self._air.kill(self.name)
+        """Mains fails: the capacitor holds the meter up for its last gasp, then all that is in RAM is lost."""
+        self.power.cut()
+
+    def die(self) -> None:
+        """Meter and radio stop at once, as when the whole thing is smashed; flash stays."""
+        self.power.cut_at_once()
+
+
+class _RadioSupply:
+    """The radio hangs on the meter's supply."""
+
+    def __init__(self, air: Air, name: str) -> None:
+        self._air = air
+        self._name = name
+
+    def power_good(self) -> None:
+        self._air.revive(self._name)
+
+    def power_failing(self) -> None:
+        """The capacitor feeds the radio, too."""
+
+    def power_gone(self) -> None:
+        self._air.kill(self._name)
 
 
 def build_meters(
@@ -132,6 +151,7 @@ def _build_meter(
     )
     radio = air.add_radio(settings.name, item.identity.eui64, Position(*settings.position))
     air.kill(settings.name)
+    hardware.power.listen(_RadioSupply(air, settings.name))
     meter = Meter(
         model,
         item.identity,
@@ -144,4 +164,4 @@ def _build_meter(
         radio=radio.host,
         mesh=mesh,
     )
-    return RigMeter(item, meter, radio, household, air)
+    return RigMeter(item, meter, radio, household)

@@ -174,8 +174,8 @@ async def open_rig(
         stack.push_async_callback(dcu.stop)
         dcu.start()
         for meter in meters.values():
-            meter.power_on()
-            stack.callback(_switch_off, meter)
+            clock.loop.call_later(meter.settings.installed_at_s, meter.power_on)
+            stack.callback(meter.die)
         yield rig
 
 
@@ -199,11 +199,6 @@ def _announce(hes: Hes, parts: Provision) -> None:
                 security_suite=keys.suite,
                 broadcast_key=keys.broadcast_key,
             )
-
-
-def _switch_off(meter: RigMeter) -> None:
-    if meter.alive:
-        meter.power_off()
 
 
 def _key_factory(clock: RunClock, seeds: Seeds) -> KeyFactory:

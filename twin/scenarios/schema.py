@@ -44,6 +44,8 @@ class MeterSettings(FileModel):
     position: Position
     household: HouseholdSettings = HouseholdSettings()
     crystal_ppm: FiniteFloat | None = Field(default=None, ge=-200, le=200)
+    installed_at_s: FiniteFloat = Field(default=0.0, ge=0)
+    """When the meter gets its power, in seconds from the start of the run."""
     known_to_hes: bool = True
     """False leaves the meter out of the head-end's shipment file: it must be refused."""
     wrong_key: bool = False

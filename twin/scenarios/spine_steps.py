@@ -114,7 +114,7 @@ async def relay_dies(rig: Rig, record: Record, meter: str, relay: str, within_s:
     victim, orphan = rig.meter(relay), rig.meter(meter)
     record.measure(f"relay of {meter} before", rig.mesh.parent(meter) or "none", limit=equals(relay))
     died_s = rig.clock.now()
-    victim.power_off()
+    victim.die()
     under_way = asyncio.ensure_future(_read(rig, orphan, deadline_s=within_s))
     healed = await rig.until(lambda: rig.mesh.parent(meter) not in (None, relay), timeout_s=within_s)
     record.measure(f"{meter} has another relay", healed, limit=equals(True))
