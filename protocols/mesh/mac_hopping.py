@@ -128,7 +128,7 @@ class Hopping:
 
     def opportunity(self, kind: Kind, destination: bytes | None, now: float) -> Opportunity | None:
         if kind is Kind.DISCOVERY:
-            return Opportunity(ALL_CHANNELS, now, float("inf"))
+            return Opportunity(ALL_CHANNELS, now)
         if kind is Kind.BROADCAST:
             return self._broadcast_opportunity(now)
         neighbour = None if destination is None else self._neighbours.get(destination)
@@ -144,15 +144,12 @@ class Hopping:
         guard_s = min(broadcast.guard_s(local_s), self._broadcast_dwell_s / 4)
         position = broadcast.position_at(local_s)
         into_s = position % 1.0 * broadcast.period_s
-        last_s = self._broadcast_dwell_s - guard_s
         wait_s = 0.0
         if into_s < guard_s - _SLACK_S:
             wait_s = guard_s - into_s
-        elif into_s > last_s:
-            wait_s, position, into_s = broadcast.period_s - into_s + guard_s, position + 1, -guard_s
-        channel = self._channel(True, int(position))
-        start_s = now + wait_s
-        return Opportunity(channel, start_s, start_s + last_s - max(into_s, guard_s))
+        elif into_s > self._broadcast_dwell_s - guard_s:
+            wait_s, position = broadcast.period_s - into_s + guard_s, position + 1
+        return Opportunity(self._channel(True, int(position)), now + wait_s)
 
     def _unicast_opportunity(self, destination: bytes, neighbour: _Neighbour, now: float) -> Opportunity:
         """The receiver's slot, outside of the broadcast dwell and away from the slot's edges."""
@@ -171,13 +168,12 @@ class Hopping:
             if not wait_s:
                 break
             start_s += wait_s
-        local_s = self._local(start_s)
-        position = track.position_at(local_s)
         if neighbour.fixed_channel is not None:
             channel = neighbour.fixed_channel
         else:
-            channel = unicast_channel(int(position) % SLOTS, destination, self._channel_count)
-        return Opportunity(channel, start_s, start_s + (1.0 - position % 1.0) * track.period_s)
+            slot = int(track.position_at(self._local(start_s)))
+            channel = unicast_channel(slot % SLOTS, destination, self._channel_count)
+        return Opportunity(channel, start_s)
 
     def _wait_for_unicast_s(self, local_s: float) -> float:
         """Seconds until nobody listens on the broadcast channel."""

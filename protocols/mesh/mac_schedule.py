@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -22,11 +21,10 @@ class Kind(enum.Enum):
 
 
 class Opportunity(NamedTuple):
-    """A transmission may begin on `channel` from `start_s` on and before `end_s`."""
+    """A transmission may begin on `channel` at `start_s`."""
 
     channel: int
     start_s: float
-    end_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class FixedChannel:
     has_broadcast_timing = False
 
     def __init__(self, channel: int) -> None:
-        self._opportunity = Opportunity(channel, 0.0, math.inf)
+        self._opportunity = Opportunity(channel, 0.0)
         self._timing = Timing()
 
     def reconfigure(self, configure: Configure, now: float) -> bool:
