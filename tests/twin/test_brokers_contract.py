@@ -254,6 +254,28 @@ def test_messages_of_one_client_keep_their_order(play: Play) -> None:
     play(scene)
 
 
+def test_messages_arrive_while_others_come_and_subscribe(play: Play) -> None:
+    async def scene(stage: Stage) -> None:
+        hes, _ = await stage.join("hes")
+        await stage.subscribe(hes, "openami/v1/dcu/+/event")
+        dcu, _ = await stage.join("dcu-1")
+        other, _ = await stage.join("dcu-2")
+        for number in range(1, 41):
+            dcu.send(Publish(EVENT, b"%d" % number, 1, packet_id=number))
+            other.send(
+                Subscribe(number, ((f"openami/v1/dcu/dcu-2/{number}/#", 1), ("openami/v1/dcu/dcu-2/request", 1)))
+            )
+        payloads = []
+        while len(payloads) < 40:
+            received = await hes.publication()
+            assert received.packet_id is not None
+            hes.send(Puback(received.packet_id))
+            payloads.append(received.payload)
+        assert payloads == [b"%d" % number for number in range(1, 41)]
+
+    play(scene)
+
+
 def test_lost_puback_means_redelivery_with_dup_in_the_resumed_session(play: Play) -> None:
     async def scene(stage: Stage) -> None:
         dcu, _ = await stage.join("dcu-1", clean=False)

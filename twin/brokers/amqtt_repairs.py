@@ -1,4 +1,4 @@
-"""amqtt 0.12 with four faults mended that the broker contract found. Each class says what amqtt does otherwise.
+"""amqtt 0.12 with five faults mended that the broker contract found. Each class says what amqtt does otherwise.
 
 Its own methods are overridden, so the version is bounded in the package's requirements; the contract suite shows
 whether a newer one still needs this.
@@ -7,6 +7,7 @@ whether a newer one still needs this.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 from amqtt.broker import Broker
@@ -65,8 +66,21 @@ class ReliableHandler(BrokerProtocolHandler):  # type: ignore[misc]
         self._redeliveries: set[asyncio.Task[None]] = set()
 
 
+class _Subscriptions(dict[str, list[Any]]):
+    """Topic filters and their sessions; whoever iterates gets the state of the moment.
+
+    amqtt waits inside such loops, and loses the message at hand when a client subscribes meanwhile.
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().__iter__()))
+
+    def items(self) -> Any:
+        return [(topic_filter, list(sessions)) for topic_filter, sessions in super().items()]
+
+
 class RepairedBroker(Broker):  # type: ignore[misc]
-    """Closes connections that do not begin with CONNECT, ends clean sessions, and survives a take-over.
+    """Closes connections that do not begin with CONNECT, ends clean sessions, survives a take-over, and ends clean.
 
     amqtt leaves the first open, keeps the second for up to a second after their connection ended, and in a take-over
     lets the end of the old connection mark the session of the new one as disconnected.
@@ -74,7 +88,30 @@ class RepairedBroker(Broker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._subscriptions = _Subscriptions()
         self._ended: dict[BrokerProtocolHandler, asyncio.Event] = {}
+        self._serving: dict[asyncio.Task[Any], None] = {}
+
+    async def stream_connected(self, reader: Any, writer: Any, listener_name: str) -> None:
+        """One connection, from its beginning to the closed socket: amqtt leaves some open."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = None
+        try:
+            await super().stream_connected(reader, writer, listener_name)
+        finally:
+            del self._serving[task]
+            writer.transport.abort()
+
+    async def shutdown(self) -> None:
+        """Also wait until every connection has ended."""
+        await super().shutdown()
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        # Aborted transports close their sockets in the next round of the loop.
+        await asyncio.sleep(0)
 
     async def _initialize_client_session(self, reader: Any, writer: Any, *remote: Any) -> tuple[Any, Any]:
         try:
