@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from protocols.errors import TwinError
 from twin.conformance.verdicts import Attempt, CaseResult, Record, Verdict
-from twin.scenarios.loading import LoadedScenario
 from twin.scenarios import spine_steps  # noqa: F401 (registers its steps)
+from twin.scenarios.loading import LoadedScenario
 from twin.scenarios.schema import ScriptRow
 from twin.scenarios.steps import STEPS, SkipStep, Step
 

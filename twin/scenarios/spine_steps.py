@@ -175,10 +175,10 @@ async def quiet_running(rig: Rig, record: Record, every_min: float = 60.0) -> No
     if not rig.virtual:
         raise SkipStep("hours of quiet running need the virtual clock")
     assert isinstance(hours, int | float)
-    end_s = rig.clock.now() + hours * 3600
+    began_s = rig.clock.now()
     asked = answered = truthful = 0
-    while rig.clock.now() + every_min * 60 <= end_s + 1e-6:
-        await asyncio.sleep(every_min * 60)
+    for round_number in range(1, int(hours * 60 / every_min) + 1):
+        await asyncio.sleep(began_s + round_number * every_min * 60 - rig.clock.now())
         alive = [meter for meter in rig.meters.values() if meter.alive]
         results = await asyncio.gather(*(_read(rig, meter) for meter in alive))
         asked += len(alive)
