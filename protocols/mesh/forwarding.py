@@ -24,7 +24,9 @@ from protocols.mesh.routing import Routing
 from protocols.mesh.rpl.headers import RplOption, SourceRoute
 from protocols.mesh.transmit_queue import Outgoing
 
-_ERROR_INTERVAL_S = 0.1
+_ERRORS_PER_S = 10.0
+_ERROR_BURST = 16.0
+"""Token bucket of ICMPv6 errors (RFC 4443, 2.4 (f)): as many as a queue for one dead neighbour may hold."""
 
 Submit = Callable[[Outgoing], None]
 Deliver = Callable[[Ipv6Packet], None]
@@ -38,7 +40,8 @@ class Forwarder:
         self._routing = routing
         self._submit = submit
         self._deliver = deliver
-        self._next_error_at = 0.0
+        self._error_tokens = _ERROR_BURST
+        self._tokens_at = 0.0
 
     # packets of this node
 
@@ -211,10 +214,12 @@ class Forwarder:
         about_error = packet.protocol == Protocol.ICMPV6 and packet.payload[:1] < b"\x80"
         if source is None or about_error or self._core.is_mine(packet.source) or is_multicast(packet.destination):
             return
-        if now < self._next_error_at:
+        self._error_tokens = min(_ERROR_BURST, self._error_tokens + (now - self._tokens_at) * _ERRORS_PER_S)
+        self._tokens_at = now
+        if self._error_tokens < 1.0:
             self._core.counters["icmp_errors_limited"] += 1
             return
-        self._next_error_at = now + _ERROR_INTERVAL_S
+        self._error_tokens -= 1.0
         self._core.counters["icmp_errors_sent"] += 1
         message = Icmpv6Message(kind, code, ErrorBody(0, packet.encode()).encode())
         payload = message.encode(source, packet.source)

@@ -15,6 +15,8 @@ _GOOD_MARGIN_DB = 10.0
 _WEAK_ETX = 3 * ETX_ONE
 _FAILURES_TO_BLOCK = 2
 _BLOCK_DOUBLINGS_MAX = 6
+_BLOCKED_ETX_MAX = 4 * ETX_ONE
+"""Failures alone do not make a link worse than MRHOF still accepts: there may be no other."""
 
 
 def etx_from_rss(rss_dbm: float, sensitivity_dbm: float) -> int:
@@ -31,6 +33,7 @@ class Neighbour:
         "_acknowledged",
         "_attempts",
         "_block_count",
+        "_failed_at",
         "_measured",
         "_window_began_at",
         "blocked_until",
@@ -49,6 +52,7 @@ class Neighbour:
         self.failures = 0
         """Transmissions in a row that used up all retries."""
         self.blocked_until = 0.0
+        self._failed_at = 0.0
         self._block_count = 0
         self._attempts = 0
         self._acknowledged = 0
@@ -60,7 +64,12 @@ class Neighbour:
         self.heard_at = now
 
     def is_blocked(self, now: float) -> bool:
+        """Whether it failed as a next hop and should not be chosen as a parent yet."""
         return now < self.blocked_until
+
+    def is_gone(self, now: float) -> bool:
+        """Whether it failed, and has not been heard since: what is sent to it now would be in vain."""
+        return now < self.blocked_until and self.heard_at <= self._failed_at
 
     def record_transmission(self, attempts: int, acknowledged: bool, now: float, profile: TimersProfile) -> bool:
         """Count one transmission's attempts; returns whether the ETX has changed."""
@@ -94,8 +103,10 @@ class Neighbour:
         """Do not use it for a while, longer each time until it acknowledges again; its ETX gets worse."""
         self.blocked_until = now + shortest_s * (1 << min(self._block_count, _BLOCK_DOUBLINGS_MAX))
         self._block_count += 1
+        self._failed_at = now
         self.failures = 0
-        self.etx_128 = min(self.etx_128 + ETX_ONE, ETX_MAX)
+        if self.etx_128 < _BLOCKED_ETX_MAX:
+            self.etx_128 = min(self.etx_128 + ETX_ONE, _BLOCKED_ETX_MAX)
 
 
 class NeighbourTable:

@@ -12,6 +12,7 @@ from protocols.mesh.join import JoinState
 from protocols.mesh.node import MeshNode
 from protocols.mesh.timers import TimersProfile
 from protocols.ports import ByteLink, Cancellable, Timers, Trace
+from protocols.rcp.codes import ResetReason
 from protocols.rcp.framing import FrameDecoder, encode_frame
 from protocols.rcp.messages import HostMessage, Ready, Reset, decode_radio_message
 
@@ -92,13 +93,18 @@ class MeshRunner:
             except RemoteProtocolError:
                 self.node.counters["rcp_malformed"] += 1
                 continue
-            if isinstance(message, Ready) and self.node.state is JoinState.OFF:
-                self._radio_is_ready(now)
+            if isinstance(message, Ready):
+                self._radio_is_ready(message, now)
             elif self.node.state is not JoinState.OFF:
                 self.node.receive(message, now)
         self._settle()
 
-    def _radio_is_ready(self, now: float) -> None:
+    def _radio_is_ready(self, message: Ready, now: float) -> None:
+        if self.node.state is not JoinState.OFF:
+            # A reset that was asked for went out before the configuration did, which therefore stands.
+            if message.reason is not ResetReason.REQUESTED:
+                self.node.receive(message, now)
+            return
         if self._reset_timer is not None:
             self._reset_timer.cancel()
             self._reset_timer = None

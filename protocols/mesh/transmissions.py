@@ -92,6 +92,9 @@ class Transmissions:
             if outgoing.next_hop is None:
                 self._hold(outgoing)
                 return False
+        elif self._is_gone(outgoing.next_hop):
+            self._give_up_hop(outgoing)
+            return False
         outgoing.key_index = self._core.config.active_key_index
         try:
             frames = self._adapter.to_frames(packet, outgoing.next_hop)
@@ -100,6 +103,10 @@ class Transmissions:
             return False
         outgoing.frames = [encode_datagram(frame) for frame in frames]
         return True
+
+    def _is_gone(self, next_hop: bytes | None) -> bool:
+        neighbour = None if next_hop is None else self._neighbours.get(next_hop)
+        return neighbour is not None and neighbour.is_gone(self._core.now)
 
     def _hold(self, outgoing: Outgoing) -> None:
         """Keep a datagram until there is a parent again."""
@@ -145,6 +152,7 @@ class Transmissions:
         changed = neighbour.record_transmission(attempts, acknowledged, self._core.now, self._core.profile)
         if neighbour.has_failed:
             self._core.counters["link_failures"] += 1
+            neighbour.block(self._core.now, self._core.profile.dis_interval_max_s)
             self._routing.link_failed(next_hop)
         elif changed:
             self._routing.link_changed(next_hop)

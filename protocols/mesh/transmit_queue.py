@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocols.mesh.core import NodeCore
-from protocols.mesh.ipv6 import Ipv6Packet
+from protocols.mesh.ipv6 import Ipv6Packet, Protocol
 from protocols.mesh.wisun import FrameType
 from protocols.rcp.codes import Status
 from protocols.rcp.messages import Transmit, TransmitDone
@@ -36,6 +36,11 @@ class Outgoing:
     frames: list[bytes] = field(default_factory=list)
     position: int = 0
 
+    @property
+    def is_urgent(self) -> bool:
+        """ICMPv6 mends routes: it does not wait behind the datagrams that wait for the route."""
+        return self.packet is not None and self.packet.protocol == Protocol.ICMPV6
+
 
 class TransmitQueue:
     """Gives frames to the radio one after the other.
@@ -54,6 +59,7 @@ class TransmitQueue:
         self._prepare = prepare
         self._finished = finished
         self._waiting: deque[Outgoing] = deque()
+        self._urgent: deque[Outgoing] = deque()
         self._in_flight: dict[int, tuple[Outgoing, float]] = {}
         self._handle = 0
         self._paused_until: float | None = None
@@ -61,22 +67,26 @@ class TransmitQueue:
         """The next one to use, as far as the radio has told."""
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._in_flight)
+        return len(self._waiting) + len(self._urgent) + len(self._in_flight)
 
     def push(self, outgoing: Outgoing, *, first: bool = False) -> bool:
         """Queue an entry, at the front if it has been there already; False if there is no room."""
+        queue = self._urgent if outgoing.is_urgent else self._waiting
         if first:
-            self._waiting.appendleft(outgoing)
-            return True
-        if len(self._waiting) >= QUEUE_LENGTH:
+            queue.appendleft(outgoing)
+        elif len(queue) >= QUEUE_LENGTH:
             return False
-        self._waiting.append(outgoing)
+        else:
+            queue.append(outgoing)
         return True
 
     def pump(self) -> None:
         """Give the radio what it may have."""
-        while self._waiting and len(self._in_flight) < IN_FLIGHT_MAX and self._paused_until is None:
-            outgoing = self._waiting.popleft()
+        while len(self._in_flight) < IN_FLIGHT_MAX and self._paused_until is None:
+            queue = self._urgent or self._waiting
+            if not queue:
+                return
+            outgoing = queue.popleft()
             outgoing.position = 0
             if self._prepare(outgoing):
                 self._transmit(outgoing)
@@ -105,7 +115,7 @@ class TransmitQueue:
         outgoing = entry[0]
         if message.status is Status.QUEUE_FULL:
             self._paused_until = self._core.now + _RETRY_AFTER_S
-            self._waiting.appendleft(outgoing)
+            self.push(outgoing, first=True)
         elif message.status is Status.OK and outgoing.position + 1 < len(outgoing.frames):
             outgoing.position += 1
             self._core.counters["fragments_sent"] += 1
@@ -132,7 +142,9 @@ class TransmitQueue:
 
     def clear(self) -> list[Outgoing]:
         """Forget everything, and say what was forgotten."""
-        lost = [outgoing for outgoing, _ in self._in_flight.values()] + list(self._waiting)
+        lost = [outgoing for outgoing, _ in self._in_flight.values()]
+        lost += [*self._urgent, *self._waiting]
+        self._urgent.clear()
         self._in_flight.clear()
         self._waiting.clear()
         self._paused_until = None

@@ -16,7 +16,7 @@ from protocols.mesh.join import JoinState
 from protocols.mesh.runner import MeshRunner
 from protocols.mesh.timers import BENCH
 from protocols.mesh.wisun import FrameType
-from protocols.rcp.codes import Status
+from protocols.rcp.codes import ResetReason, Status
 from protocols.rcp.framing import FrameDecoder, encode_frame
 from protocols.rcp.messages import (
     Configure,
@@ -90,7 +90,7 @@ class Line:
             message = decode_host_message(frame)
             self.messages.append(message)
             if isinstance(message, Reset):
-                self.clock.call_at(self.clock.now, self.say, Ready())
+                self.clock.call_at(self.clock.now, self.say, Ready(reason=ResetReason.REQUESTED))
             elif isinstance(message, Transmit):
                 self.clock.call_at(self.clock.now + 0.02, self._sent, message)
 
@@ -268,3 +268,12 @@ def test_discovery_frames_go_out_unsecured_but_for_the_configuration() -> None:
             if isinstance(message, Transmit):
                 is_open = message.frame_type in (FrameType.PA, FrameType.PAS, FrameType.PCS)
                 assert (message.key_index == 0) is is_open
+
+
+def test_a_radio_that_boots_while_it_is_reset_is_configured_once() -> None:
+    pair = Pair()
+    pair.runners[0].start()
+    pair.lines[0].say(Ready(reason=ResetReason.POWER_ON))
+    pair.clock.run_until(1.0)
+    assert sum(isinstance(message, SetKey) for message in pair.lines[0].messages) == 1
+    assert pair.runners[0].node.counters["radio_restarts"] == 0

@@ -20,7 +20,7 @@ from protocols.mesh.rpl.messages import (
     PrefixInformation,
     Transit,
 )
-from protocols.mesh.rpl.objective import Candidate, rank_of, select_parents
+from protocols.mesh.rpl.objective import MAX_LINK_METRIC, Candidate, rank_of, select_parents
 from protocols.mesh.rpl.port import RouterPort
 from protocols.mesh.timers import TimersProfile, TrickleProfile
 from protocols.mesh.trickle import Trickle
@@ -55,6 +55,7 @@ class RplRouter:
         self._select_at: float | None = None
         self._poison_again = False
         self._probe_at: float | None = None
+        self._dtsn_heard_at = 0.0
         self.network_size = 1
         """Nodes in the PAN, as far as known: what all do at once is spread over a time that grows with it."""
 
@@ -124,13 +125,17 @@ class RplRouter:
             self._send_dio(None)
         if self._probe_at is not None and now >= self._probe_at:
             self._probe_at = None
-            if self._parents:
-                self._port.send_dis(self._parents[0])
+            self._probe_parent()
         outcome = self._dao.handle(now)
         if outcome is DaoOutcome.SEND:
             self._send_dao()
         elif outcome is DaoOutcome.FAILED:
             self._dao_failed(now)
+
+    def _probe_parent(self) -> None:
+        parent = self._neighbours.get(self._parents[0]) if self._parents else None
+        if parent is not None and parent.heard_at <= self._dtsn_heard_at:
+            self._port.send_dis(parent.eui64)
 
     def _send_dis(self, now: float) -> None:
         if self._poison_again:
@@ -155,7 +160,7 @@ class RplRouter:
             return
         known = self._candidates.get(source)
         self._update_candidate(source, dio)
-        self._follow_dtsn(dio.dtsn, now)
+        self._follow_dtsn(source, dio.dtsn, now)
         if self._trickle is not None and known is not None and known.rank == dio.rank:
             self._trickle.hear_consistent()
         if self._parents:
@@ -220,22 +225,27 @@ class RplRouter:
             self._candidates.pop(source, None)
             return
         etx = dio.etx_128 if dio.etx_128 is not None else max(dio.rank - self.min_hop_rank_increase, 0)
-        self._candidates[source] = Candidate(source, dio.rank, etx, neighbour.etx_128)
+        # Without a parent, a bad link is better than none.
+        link_etx = neighbour.etx_128 if self._parents else min(neighbour.etx_128, MAX_LINK_METRIC)
+        self._candidates[source] = Candidate(source, dio.rank, etx, link_etx)
 
     @property
     def min_hop_rank_increase(self) -> int:
         return self._configuration.min_hop_rank_increase if self._configuration else 128
 
-    def _follow_dtsn(self, dtsn: int, now: float) -> None:
+    def _follow_dtsn(self, source: bytes, dtsn: int, now: float) -> None:
         """The root's wish for fresh DAOs travels from DIO to DIO, whoever sends it.
 
-        It says that somewhere a route has broken, so the link to the parent is tried at once; the DAO can wait.
+        It says that somewhere a route has broken. A parent that is alive will pass it on soon; one that does not is
+        tried. The DAO itself can wait.
         """
         if not lollipop.is_newer(dtsn, self.dtsn):
             return
         self.dtsn = dtsn
         if self._parents:
-            self._probe_at = now + self._rng.uniform(0.0, self._profile.dao_delay_s)
+            if source != self._parents[0]:
+                self._dtsn_heard_at = now
+                self._probe_at = now + self._profile.dio.imin_s + self._rng.uniform(0.0, self._profile.dao_delay_s)
             self._dao.schedule(now, self._spread_s())
             if self._trickle is not None:
                 self._trickle.reset(now)
@@ -275,11 +285,7 @@ class RplRouter:
                 self._evaluate(now)
 
     def link_failed(self, eui64: bytes, now: float) -> None:
-        """The neighbour does not acknowledge any more: leave it for a while."""
-        neighbour = self._neighbours.get(eui64)
-        if neighbour is None:
-            return
-        neighbour.block(now, self._profile.dis_interval_max_s)
+        """The neighbour does not acknowledge any more and has been blocked."""
         self.link_changed(eui64, now)
         if eui64 in self._parents:
             self._evaluate(now)
@@ -385,6 +391,9 @@ class RplRouter:
         self._counters["dao_failed"] += 1
         parent = self.parent
         if parent is not None and len(self._usable(now)) > 1:
+            neighbour = self._neighbours.get(parent)
+            if neighbour is not None:
+                neighbour.block(now, self._profile.dis_interval_max_s)
             self.link_failed(parent, now)
             return
         self._is_confirmed = False
