@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from twin.brokers.access import AccessRules, dcu_client, headend_client
+from twin.brokers.filters import topic_matches
 from twin.brokers.packets import (
     SUBSCRIBE_FAILURE,
     Connack,
@@ -24,7 +25,6 @@ from twin.brokers.packets import (
     Subscribe,
     Unsuback,
     Unsubscribe,
-    topic_matches,
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

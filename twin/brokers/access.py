@@ -6,7 +6,7 @@ import hmac
 from dataclasses import dataclass, field
 
 from protocols.headend.topics import PREFIX, TO_DCU, TO_HEADEND, dcu_subscriptions, headend_subscriptions
-from twin.brokers.packets import topic_matches
+from twin.brokers.filters import topic_matches
 
 HEADEND = "hes"
 

@@ -14,6 +14,7 @@ from enum import Enum, auto
 from protocols.errors import RemoteProtocolError
 from protocols.ports import Cancellable, Timers, Trace
 from twin.brokers.access import AccessRules, Client
+from twin.brokers.filters import topic_matches
 from twin.brokers.packets import (
     SUBSCRIBE_FAILURE,
     Connack,
@@ -30,7 +31,6 @@ from twin.brokers.packets import (
     Subscribe,
     Unsuback,
     Unsubscribe,
-    topic_matches,
 )
 from twin.brokers.transport import Transport
 

@@ -14,6 +14,7 @@ from enum import Enum, auto
 from dcu.uplink import UplinkListener, Will
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ports import Cancellable, Timers
+from twin.brokers.filters import check_filter, check_topic
 from twin.brokers.packets import (
     Connack,
     Connect,
@@ -27,8 +28,6 @@ from twin.brokers.packets import (
     Publish,
     Suback,
     Subscribe,
-    check_filter,
-    check_topic,
 )
 from twin.brokers.transport import Connector, Transport, TransportHandler
 

@@ -65,6 +65,8 @@ class MosquittoBroker:
         program = find_mosquitto()
         if program is None:
             raise RigError("mosquitto is not installed; install the Debian package mosquitto, or use --broker memory")
+        if not self._port:
+            self._forget_earlier_run()
         said = ""
         for _ in range(_ATTEMPTS):
             port = self._port or _free_port()
@@ -90,6 +92,11 @@ class MosquittoBroker:
         if self._log_task is not None:
             await self._log_task
             self._log_task = None
+
+    def _forget_earlier_run(self) -> None:
+        """Sessions and messages that another run left in the folder are not this one's."""
+        for name in ("mosquitto.db", "mosquitto.log"):
+            (self._folder / name).unlink(missing_ok=True)
 
     async def _try(self, program: str, port: int) -> str:
         """Start once; empty when it runs, or what it said when it did not."""
