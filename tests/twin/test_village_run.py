@@ -56,7 +56,7 @@ def test_the_dead_meter_times_out_and_is_not_tried_again(village: Run) -> None:
 
 @pytest.mark.requirement("UC-I.4")
 def test_power_recovery_keeps_one_row(village: Run) -> None:
-    title = "D loses its power and registers again, without a duplicate"
+    title = "F loses its power and registers again, without a duplicate"
     assert _measured(village, title, "rows of the meter at the head-end") == 1
     assert _measured(village, title, "registered again") is True
 

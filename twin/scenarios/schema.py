@@ -21,6 +21,8 @@ class RadioSettings(FileModel):
     region: Literal["NA-1", "EU-1", "IN-1"] = "EU-1"
     data_rate_kbps: Literal[50, 100, 150, 200, 300] = 50
     max_psdu_bytes: Literal[127, 2047] = 2047
+    hopping: bool = False
+    """Every node hops under DH1CF; otherwise all stay on channel 0."""
     shadowing_db: FiniteFloat = Field(default=0.0, ge=0, le=20)
     """Standard deviation of the seeded loss that each link carries on top; it only ever shortens a link."""
 
