@@ -210,6 +210,8 @@ MESSAGES: list[tuple[Any, type[Any]]] = [
     (messages.SetKey(2, bytes(16), 0x7E7D), layers.RcpSetKey),
     (messages.ClearKey(3), layers.RcpClearKey),
     (messages.SetReplayFloor(EUI64, 1, 99), layers.RcpSetReplayFloor),
+    (messages.SetTimeSource(EUI64), layers.RcpSetTimeSource),
+    (messages.SetTimeSource(None), layers.RcpSetTimeSource),
     (messages.Transmit(5, FrameType.DATA, EUI64, 1, b"\x7e\x7d\x20", b"tail"), layers.RcpTransmit),
     (messages.Transmit(6, FrameType.PA, None), layers.RcpTransmit),
     (messages.Ready(1, ResetReason.REQUESTED, 32), layers.RcpReady),

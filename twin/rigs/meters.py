@@ -16,6 +16,7 @@ from twin.clock.clocks import RunClock
 from twin.clock.seeds import KeyFactory, Seeds
 from twin.rigs.folder import EventTrace
 from twin.rigs.provisioning import MeterProvision, Provision
+from twin.rigs.radio import timers_profile
 from twin.scenarios.schema import MeterSettings, Scenario
 
 NETWORK_NAME = "openami"
@@ -114,7 +115,7 @@ def build_meters(
     mesh = MeshSettings(
         network_name=NETWORK_NAME,
         keys=(provision.link_key,),
-        profile=profile_named(scenario.timers),
+        profile=profile_named(timers_profile(scenario)),
         active_key_index=provision.link_key.index,
         radio=radio_settings,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from protocols.mesh import phy
 from protocols.mesh.config import RadioSettings
+from protocols.mesh.timers import BENCH, BENCH_HOPPING
 from protocols.rcp.codes import ChannelFunction
 from twin.air.propagation import sensitivity_dbm
 from twin.scenarios.schema import Scenario
@@ -23,7 +24,13 @@ def radio_settings(scenario: Scenario) -> RadioSettings:
     return RadioSettings(
         plan=plan,
         fsk_mode=mode,
-        channel_function=ChannelFunction.FIXED,
+        channel_function=ChannelFunction.DH1CF if scenario.radio.hopping else ChannelFunction.FIXED,
         max_psdu_bytes=scenario.radio.max_psdu_bytes,
         sensitivity_dbm=sensitivity_dbm(phy.FSK_MODES[mode].rate_bps),
     )
+
+
+def timers_profile(scenario: Scenario) -> str:
+    """Name of the mesh's timer profile: `bench` leaves time for discovery bursts where radios hop."""
+    hops = scenario.radio.hopping and scenario.timers == BENCH.name
+    return BENCH_HOPPING.name if hops else scenario.timers

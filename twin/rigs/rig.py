@@ -25,7 +25,7 @@ from twin.rigs.mesh_view import MeshView
 from twin.rigs.meters import NETWORK_NAME, RigMeter, build_meters
 from twin.rigs.options import DEFAULT_DATABASE, AirKind, RunOptions
 from twin.rigs.provisioning import Provision, provision
-from twin.rigs.radio import radio_numbers, radio_settings
+from twin.rigs.radio import radio_numbers, radio_settings, timers_profile
 from twin.rigs.watch import Watch
 from twin.scenarios.loading import LoadedScenario
 from twin.scenarios.schema import Scenario
@@ -222,7 +222,7 @@ def _dcu_config(scenario: Scenario, parts: Provision) -> DcuConfig:
         key_index=parts.link_key.index,
         network_name=NETWORK_NAME,
         radio=radio_settings(scenario),
-        timers_profile=scenario.timers,
+        timers_profile=timers_profile(scenario),
     )
 
 
@@ -233,7 +233,12 @@ def _build_air(
     air = Air(
         clock.loop,
         seeds,
-        settings=AirSettings(plan=plan, fsk_mode=mode, shadowing_sigma_db=scenario.radio.shadowing_db),
+        settings=AirSettings(
+            plan=plan,
+            fsk_mode=mode,
+            max_psdu_bytes=scenario.radio.max_psdu_bytes,
+            shadowing_sigma_db=scenario.radio.shadowing_db,
+        ),
         pipeline=pipeline,
         trace=trace,
     )

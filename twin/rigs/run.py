@@ -11,6 +11,7 @@ from twin.conformance.verdicts import Attempt, CaseResult, Record, Verdict, equa
 from twin.rigs import pictures
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.options import AirKind, BrokerKind, RunOptions
+from twin.rigs.radio import timers_profile
 from twin.rigs.rig import Rig, open_rig
 from twin.scenarios.loading import LoadedScenario
 from twin.scenarios.playing import Progress, play, resolve_script
@@ -74,7 +75,7 @@ def _report(rig: Rig, cases: list[CaseResult], command: str) -> RunReport:
             "scenario": scenario.scenario,
             "seed": str(options.seed),
             "clock": str(options.clock),
-            "timer profile": scenario.timers,
+            "timer profile": timers_profile(scenario),
             "radio": (
                 f"{scenario.radio.region}, {scenario.radio.data_rate_kbps} kb/s, "
                 f"PSDU up to {scenario.radio.max_psdu_bytes} bytes"

@@ -92,6 +92,7 @@ from twin.air.scapy_layers.rcp import (
     RcpReset,
     RcpSetKey,
     RcpSetReplayFloor,
+    RcpSetTimeSource,
     RcpTransmit,
     RcpTransmitDone,
 )
@@ -146,6 +147,7 @@ __all__ = [
     "RcpReset",
     "RcpSetKey",
     "RcpSetReplayFloor",
+    "RcpSetTimeSource",
     "RcpTransmit",
     "RcpTransmitDone",
     "Replay",

@@ -158,6 +158,13 @@ class RcpTransmit(Packet):
     ]
 
 
+class RcpSetTimeSource(Packet):
+    """Host to radio: whose broadcast timing to follow; flags 0: everybody's."""
+
+    name = "RCP SetTimeSource"
+    fields_desc = [XByteField("type", 0x07), ByteField("flags", 0), _eight("source")]
+
+
 class RcpReady(Packet):
     """Radio to host: started."""
 
@@ -224,6 +231,7 @@ MESSAGES: dict[int, type[Packet]] = {
     0x04: RcpClearKey,
     0x05: RcpSetReplayFloor,
     0x06: RcpTransmit,
+    0x07: RcpSetTimeSource,
     0x81: RcpReady,
     0x82: RcpTransmitDone,
     0x83: RcpReceived,
