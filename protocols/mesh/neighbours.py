@@ -67,6 +67,10 @@ class Neighbour:
         """Whether it failed as a next hop and should not be chosen as a parent yet."""
         return now < self.blocked_until
 
+    def give_another_chance(self, now: float) -> None:
+        """It is chosen all the same: until it fails again it counts as good."""
+        self.blocked_until = min(self.blocked_until, now)
+
     def is_gone(self, now: float) -> bool:
         """Whether it failed, and has not been heard since: what is sent to it now would be in vain."""
         return now < self.blocked_until and self.heard_at <= self._failed_at

@@ -267,3 +267,19 @@ def test_an_unknown_port_is_answered_by_an_error_and_counted() -> None:
     bench.send(0, 9, b"x", port=4060)
     bench.run_until(lambda: bench.nodes[0].counters["icmp_errors_received"] == 1, 5.0)
     assert bench.nodes[9].counters[DropReason.NO_LISTENER] == 1
+
+
+def test_a_parent_that_failed_is_kept_once_it_is_taken_back() -> None:
+    bench = Bench([(0, 1), (1, 2)])
+    bench.power_on_all()
+    bench.run_until(bench.joined, 40.0)
+    bench.unlink(1, 2)
+    for _ in range(3):
+        bench.send(2, 0, b"x")
+        bench.run_for(2.0)
+    assert bench.of(2, Left)
+    bench.link(1, 2)
+    bench.run_until(bench.joined, 60.0)
+    before = bench.now
+    bench.run_for(120.0)
+    assert not bench.of(2, ParentChanged, since=before)

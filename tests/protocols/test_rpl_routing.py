@@ -98,8 +98,12 @@ def test_a_little_better_is_no_reason_to_switch() -> None:
     assert select_parents([present, better], node(1), 128)[0] is better
 
 
-def test_bad_links_and_infinite_ranks_are_not_acceptable() -> None:
-    assert select_parents([Candidate(node(1), 256, 0, 513), Candidate(node(2), INFINITE_RANK, 0, 128)], None, 128) == []
+def test_infinite_ranks_are_no_parents_and_bad_links_the_last_resort() -> None:
+    poisoned, bad = Candidate(node(1), INFINITE_RANK, 0, 128), Candidate(node(2), 256, 0, 513)
+    good = Candidate(node(3), 512, 512, 512)
+    assert select_parents([poisoned], None, 128) == []
+    assert select_parents([poisoned, bad], None, 128) == [bad]
+    assert select_parents([poisoned, bad, good], None, 128) == [good]
 
 
 def test_rank_is_above_every_parent() -> None:

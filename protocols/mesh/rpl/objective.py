@@ -27,9 +27,13 @@ class Candidate:
         return self.path_etx_128 + self.link_etx_128
 
     @property
+    def is_possible(self) -> bool:
+        return self.rank < INFINITE_RANK and self.path_cost <= MAX_PATH_COST
+
+    @property
     def is_acceptable(self) -> bool:
         """Within the bounds of RFC 6719, 5."""
-        return self.rank < INFINITE_RANK and self.link_etx_128 <= MAX_LINK_METRIC and self.path_cost <= MAX_PATH_COST
+        return self.is_possible and self.link_etx_128 <= MAX_LINK_METRIC
 
 
 def rank_through(candidate: Candidate, min_hop_rank_increase: int) -> int:
@@ -41,12 +45,16 @@ def rank_through(candidate: Candidate, min_hop_rank_increase: int) -> int:
 def select_parents(
     candidates: Sequence[Candidate], preferred: bytes | None, min_hop_rank_increase: int
 ) -> list[Candidate]:
-    """The parent set, the preferred parent first. Empty if no candidate is acceptable.
+    """The parent set, the preferred parent first. Empty if no candidate leads to the root.
+
+    A link beyond MAX_LINK_METRIC is taken only by a node that hears nobody else: RFC 6719 would leave it outside, and
+    a meter at the edge is better read slowly than never.
 
     The present preferred parent stays unless another path is cheaper by PARENT_SWITCH_THRESHOLD (RFC 6719, 3.2.2).
     The others of the set are lower in rank than the node will be, so that they lead to the root without it.
     """
-    acceptable = sorted((c for c in candidates if c.is_acceptable), key=lambda c: (c.path_cost, c.eui64))
+    acceptable = [c for c in candidates if c.is_acceptable] or [c for c in candidates if c.is_possible]
+    acceptable.sort(key=lambda c: (c.path_cost, c.eui64))
     if not acceptable:
         return []
     best = acceptable[0]

@@ -20,7 +20,7 @@ from protocols.mesh.rpl.messages import (
     PrefixInformation,
     Transit,
 )
-from protocols.mesh.rpl.objective import MAX_LINK_METRIC, Candidate, rank_of, select_parents
+from protocols.mesh.rpl.objective import Candidate, rank_of, select_parents
 from protocols.mesh.rpl.port import RouterPort
 from protocols.mesh.timers import TimersProfile, TrickleProfile
 from protocols.mesh.trickle import Trickle
@@ -225,9 +225,7 @@ class RplRouter:
             self._candidates.pop(source, None)
             return
         etx = dio.etx_128 if dio.etx_128 is not None else max(dio.rank - self.min_hop_rank_increase, 0)
-        # Without a parent, a bad link is better than none.
-        link_etx = neighbour.etx_128 if self._parents else min(neighbour.etx_128, MAX_LINK_METRIC)
-        self._candidates[source] = Candidate(source, dio.rank, etx, link_etx)
+        self._candidates[source] = Candidate(source, dio.rank, etx, neighbour.etx_128)
 
     @property
     def min_hop_rank_increase(self) -> int:
@@ -300,6 +298,8 @@ class RplRouter:
             return
         previous, backup_before = self.parent, self._parents[1:2]
         self._parents = [candidate.eui64 for candidate in chosen]
+        if previous is None:
+            self._trust_parents(now)
         self._keep_backup(backup_before)
         rank_before, self.rank = self.rank, rank
         self._lowest_rank = min(self._lowest_rank, rank)
@@ -311,6 +311,12 @@ class RplRouter:
         elif self._parents[1:2] != backup_before and self._dao.state is DaoState.CONFIRMED:
             self._dao.schedule(now, self._profile.dao_delay_s * _BACKUP_DAO_DELAY)
         self._advertise_rank(rank_before, now)
+
+    def _trust_parents(self, now: float) -> None:
+        for eui64 in self._parents:
+            neighbour = self._neighbours.get(eui64)
+            if neighbour is not None:
+                neighbour.give_another_chance(now)
 
     def _keep_backup(self, backup_before: list[bytes]) -> None:
         """The backup that the root knows stays first as long as it serves."""
