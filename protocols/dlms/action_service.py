@@ -21,6 +21,7 @@ from protocols.dlms.set import DataBlock
 from protocols.dlms.set_service import values_of_blocks
 from protocols.errors import RemoteProtocolError
 
+_GBT = int(Conformance.GENERAL_BLOCK_TRANSFER)
 _BLOCK_ACTION, _MULTIPLE = int(Conformance.BLOCK_ACTION), int(Conformance.MULTIPLE_REFERENCES)
 _CONFIRMED = 0x40
 
@@ -65,7 +66,8 @@ class ActionService:
             head, content = bytes((0xC7, 3, invoke)), get.encode_list([outcome.encode() for outcome in outcomes])
         else:
             head, content = bytes((0xC7, 1, invoke)), outcomes[0].encode()
-        if len(head) + len(content) <= session.max_plain_bytes:
+        has_gbt_only = session.conformance & _GBT and not session.conformance & _BLOCK_ACTION
+        if len(head) + len(content) <= session.max_plain_bytes or has_gbt_only:
             return head + content
         block_bytes = session.max_plain_bytes - PBLOCK_OVERHEAD_BYTES
         if not session.conformance & _BLOCK_ACTION or block_bytes < LEAST_BLOCK_BYTES:

@@ -23,7 +23,7 @@ from protocols.dlms.objects import Caller
 from protocols.dlms.security.ciphering import GLO_TAGS, Ciphering, unwrap, wrap
 from protocols.dlms.security.gcm import ProtectionError
 from protocols.dlms.security.hls import CHALLENGE_BYTES, is_challenge
-from protocols.dlms.security.keys import Policy
+from protocols.dlms.server_protection import request_bits
 from protocols.dlms.server_security import ServerSecurity
 from protocols.dlms.session import UNLIMITED_PDU_BYTES, Association, Session, SessionState
 from protocols.errors import RemoteProtocolError
@@ -146,19 +146,9 @@ def _initiate(
         raise AssociationRefused(
             AcseUserDiagnostic.NO_REASON_GIVEN, "malformed InitiateRequest", error=InitiateError.OTHER
         ) from error
-    if security is not None and association.config.ciphered and required(security) & ~request_bits(control):
+    if security is not None and association.config.ciphered and security.required_request & ~request_bits(control):
         raise AssociationRefused(AcseUserDiagnostic.AUTHENTICATION_REQUIRED, "initiate_not_protected")
     return request, control
-
-
-def request_bits(control: int) -> int:
-    """Protection of a request as bits of Policy, from its security control byte."""
-    return (control & 0x30) >> 2
-
-
-def required(security: ServerSecurity) -> int:
-    """What AES-GCM must do for every request; signatures are asked for by objects and by general-signing."""
-    return int(security.policy) & (Policy.AUTHENTICATED_REQUEST.value | Policy.ENCRYPTED_REQUEST.value)
 
 
 def _negotiate(association: Association, request: InitiateRequest) -> int:
@@ -209,6 +199,7 @@ def _new_session(
         state=state,
         conformance=conformance,
         max_plain_bytes=(client_max_pdu_bytes or UNLIMITED_PDU_BYTES) - overhead,
+        max_apdu_bytes=client_max_pdu_bytes or UNLIMITED_PDU_BYTES,
         client_title=b"" if ciphering is None else ciphering.peer_title,
     )
 

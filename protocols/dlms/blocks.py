@@ -46,6 +46,12 @@ class BlockSource:
         del self._buffer[:size_bytes]
         return taken
 
+    def rest(self) -> bytes:
+        """All that is left, in memory."""
+        self._buffer += b"".join(self._chunks)
+        self._ended = True
+        return self.take(len(self._buffer))
+
     @property
     def is_exhausted(self) -> bool:
         return self.fill(1) == 0

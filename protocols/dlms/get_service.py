@@ -19,6 +19,7 @@ from protocols.dlms.get import AttributeReference, GetResponseWithBlock
 from protocols.dlms.objects import AccessDenied, object_key
 from protocols.dlms.session import Session
 
+_GBT = int(Conformance.GENERAL_BLOCK_TRANSFER)
 _BLOCK_GET, _MULTIPLE = int(Conformance.BLOCK_GET), int(Conformance.MULTIPLE_REFERENCES)
 
 
@@ -79,10 +80,20 @@ class GetService:
         if size_bytes <= room:
             return head + source.take(room)
         block_bytes = session.max_plain_bytes - GET_BLOCK_OVERHEAD_BYTES
+        if session.conformance & _GBT and not session.conformance & _BLOCK_GET:
+            return self._whole(source, invoke, head)
         if not session.conformance & _BLOCK_GET or block_bytes < LEAST_BLOCK_BYTES:
             return bytes((0xC4, 1, invoke, 1, DataAccessResult.OTHER_REASON))
         session.long_get = LongAnswer(source, invoke, block_bytes)
         return self._next_block(session.long_get, invoke)
+
+    @staticmethod
+    def _whole(source: BlockSource, invoke: int, head: bytes) -> bytes:
+        """All of it, for general-block-transfer to cut."""
+        try:
+            return head + source.rest()
+        except AccessDenied as denied:
+            return bytes((0xC4, 1, invoke, 1, access_result(denied)))
 
     @staticmethod
     def _next_block(long_get: LongAnswer, invoke: int) -> bytes:

@@ -8,60 +8,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
 
-from protocols.dlms import acse, action
+from protocols.dlms import acse
+from protocols.dlms.access_service import AccessService
 from protocols.dlms.accessor import ObjectAccessor, ServiceNotSupported
-from protocols.dlms.action import MethodOutcome
 from protocols.dlms.action_service import ActionService
-from protocols.dlms.associating import AssociationRefused, open_association, request_bits, required
-from protocols.dlms.data import Tag, octet_string
-from protocols.dlms.enums import (
-    AcseUserDiagnostic,
-    ActionResult,
-    AssociationResult,
-    Conformance,
-    Mechanism,
-    ReleaseResponseReason,
-    ServiceError,
-    StateError,
-)
+from protocols.dlms.associations import CURRENT_ASSOCIATION, Associations, Journal, LockoutPolicy, SecurityEvent
+from protocols.dlms.enums import Conformance, ServiceError, StateError
 from protocols.dlms.exception import ExceptionResponse
+from protocols.dlms.gbt import GENERAL_BLOCK_TRANSFER, MAX_WINDOW, GbtAborted, GbtEndpoint, GeneralBlockTransfer
+from protocols.dlms.gbt import OVERHEAD_BYTES as GBT_OVERHEAD_BYTES
 from protocols.dlms.get_service import GetService
-from protocols.dlms.initiate import InitiateRequest
-from protocols.dlms.obis import ObisCode
-from protocols.dlms.objects import Caller, CosemObject
-from protocols.dlms.security.ciphering import (
-    DED_TAGS,
-    GENERAL_DED,
-    GENERAL_GLO,
-    GLO_TAGS,
-    PLAIN_OF_DED,
-    PLAIN_OF_GLO,
-    Ciphering,
-    unwrap,
-    unwrap_general,
-    wrap,
-    wrap_general,
-)
-from protocols.dlms.security.gcm import BROADCAST, ProtectionError
-from protocols.dlms.security.hls import HlsExchange
+from protocols.dlms.notification import DATA_NOTIFICATION, EVENT_NOTIFICATION
+from protocols.dlms.objects import CosemObject
+from protocols.dlms.security.ciphering import GENERAL_GLO, GLO_TAGS
+from protocols.dlms.security.gcm import ProtectionError
+from protocols.dlms.server_protection import PROTECTED_TAGS, ServerProtection, response_control, seal_like
 from protocols.dlms.server_security import ServerSecurity
-from protocols.dlms.session import (
-    UNLIMITED_PDU_BYTES,
-    Association,
-    AssociationConfig,
-    Session,
-    SessionEvent,
-    SessionState,
-)
+from protocols.dlms.session import UNLIMITED_PDU_BYTES, Association, AssociationConfig, Session, SessionState
 from protocols.dlms.set_service import SetService
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ports import KeySource, Trace
-
-CURRENT_ASSOCIATION = ObisCode(bytes((0, 0, 40, 0, 0, 255)))
-_REPLY_TO_HLS = 1
-_ASSOCIATION_LN = 15
 
 _NO_ASSOCIATION = ExceptionResponse(StateError.SERVICE_NOT_ALLOWED, ServiceError.OPERATION_NOT_POSSIBLE).encode()
 _UNKNOWN_SERVICE = ExceptionResponse(StateError.SERVICE_UNKNOWN, ServiceError.SERVICE_NOT_SUPPORTED).encode()
@@ -75,32 +42,16 @@ _SERVICE_BITS = {
     0xC3: int(Conformance.ACTION),
     0xD9: int(Conformance.ACCESS),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class LockoutPolicy:
-    """After `max_failures` failed authentications in a row an association is closed to all for `lock_s` seconds."""
-
-    max_failures: int = 5
-    lock_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class SecurityEvent:
-    """Something for the meter's event log: `kind` is one of `refused`, `locked`, `associated`, `released`,
-    `protection` (a wrong tag, a replay), `keys_changed`."""
-
-    kind: str
-    client_sap: int
-    reason: str
-    now: float
+_ACTION = 0xC3
+_GBT = int(Conformance.GENERAL_BLOCK_TRANSFER)
+_LEAST_GBT_BYTES = 16
 
 
 class CosemServer:
     """All associations of one logical device.
 
-    `refusals` counts what was refused, by reason. Objects raise AccessDenied for what they cannot do; any other
-    exception of an object is a bug, and comes out of `handle` as it is.
+    Objects raise AccessDenied for what they cannot do; any other exception of an object is a bug (or the power that
+    fails), and comes out of `handle` as it is.
     """
 
     def __init__(
@@ -116,55 +67,46 @@ class CosemServer:
         max_sessions: int = 8,
     ) -> None:
         """`keys` gives the challenges. A secret or key is never traced."""
-        self.associations = {association.config.client_sap: association for association in associations}
-        self.security = security
-        self.refusals: Counter[str] = Counter()
         self.accessor = ObjectAccessor(objects)
-        self._keys = keys
-        self._trace = trace
-        self._on_security_event = on_security_event
-        self._lockout = lockout or LockoutPolicy()
-        self._max_sessions = max_sessions
-        self._sessions: dict[tuple[int, Hashable], Session] = {}
+        self.security = security
+        self._journal = Journal(trace, on_security_event)
+        self._associations = Associations(
+            associations, security, keys, self._journal, lockout or LockoutPolicy(), max_sessions
+        )
+        self._protection = None if security is None else ServerProtection(security, self._associations.peer_of)
+        self._sessions = self._associations.sessions
+        self._pre_established = self._associations.pre_established
+        self._burst = 1
+        self._more: list[bytes] = []
         self._services: dict[int, Callable[[Session, bytes], bytes | None]] = {
             0xC0: GetService(self.accessor),
             0xC1: SetService(self.accessor),
             0xC3: ActionService(self.accessor),
-        }
-        self._pre_established = {
-            sap: self._pre_established_session(association)
-            for sap, association in self.associations.items()
-            if association.config.pre_established
+            0xD9: AccessService(self.accessor),
         }
 
-    # sessions
+    @property
+    def associations(self) -> Mapping[int, Association]:
+        """What is offered, by client SAP."""
+        return self._associations.offered
 
     @property
     def sessions(self) -> Mapping[tuple[int, Hashable], Session]:
         """Associations that stand, by client SAP and channel."""
         return self._sessions
 
+    @property
+    def refusals(self) -> Counter[str]:
+        """How often what was refused, by reason."""
+        return self._journal.refusals
+
     def close(self, channel: Hashable) -> None:
         """The channel is gone, and its associations with it."""
-        for key in [key for key in self._sessions if key[1] == channel]:
-            del self._sessions[key]
+        self._associations.close(channel)
 
     def close_all(self) -> None:
         """Power failed, or the device restarts: no association is left."""
         self._sessions.clear()
-
-    def _pre_established_session(self, association: Association) -> Session:
-        config = association.config
-        caller = Caller(config.client_sap, association=association)
-        return Session(
-            association=association,
-            channel=None,
-            caller=caller,
-            access=config.access,
-            state=SessionState.ASSOCIATED,
-            conformance=int(config.conformance),
-            max_plain_bytes=UNLIMITED_PDU_BYTES,
-        )
 
     # the way of an APDU
 
@@ -174,269 +116,176 @@ class CosemServer:
         `channel` is where the peer sits (its address, its connection): an association belongs to the channel that
         opened it. `now` is in seconds.
         """
-        session = self._sessions.get((client_sap, channel)) or self._pre_established.get(client_sap)
         if not apdu:
             return None
-        tag = apdu[0]
+        session = self._sessions.get((client_sap, channel)) or self._pre_established.get(client_sap)
         try:
-            if tag == acse.AARQ:
-                return self._associate(client_sap, apdu, now, channel)
             if session is None:
-                self._count("no_association", client_sap, now)
-                return _NO_ASSOCIATION
+                return self._without_session(client_sap, apdu, now, channel)
             session.caller.now = now
-            if len(apdu) > session.association.config.max_receive_pdu_bytes:
-                return self._refuse(session, "pdu_too_long", _TOO_LONG)
-            if tag in self._services:
-                return self._serve_plain(session, apdu)
-            if tag == acse.RLRQ:
-                return self._release(session, apdu)
-            if tag in PLAIN_OF_GLO or tag in PLAIN_OF_DED or tag in (GENERAL_GLO, GENERAL_DED):
-                return self._serve_ciphered(session, apdu)
-            return self._refuse(session, "unknown_apdu", _UNKNOWN_SERVICE)
+            return self._with_session(session, apdu, channel)
         except ProtectionError as error:
-            return self._protection_failed(client_sap, now, session, error)
+            answer = self._protection_failed(client_sap, now, session, error)
         except ServiceNotSupported:
-            self._count("service_not_supported", client_sap, now)
-            return None if client_sap in self._pre_established else _UNKNOWN_SERVICE
+            self._journal.count("service_not_supported", client_sap, now)
+            answer = _UNKNOWN_SERVICE
         except RemoteProtocolError:
-            self._count("malformed", client_sap, now)
-            return None if client_sap in self._pre_established else _MALFORMED
+            self._journal.count("malformed", client_sap, now)
+            answer = _MALFORMED
+        return None if client_sap in self._pre_established else answer
+
+    def handle_all(self, client_sap: int, apdu: bytes, now: float, *, channel: Hashable = None) -> tuple[bytes, ...]:
+        """As `handle`, for transports that carry several APDUs in a row: general-block-transfer then streams the
+        windows that the client can take, where `handle` sends one block at a time."""
+        self._burst, self._more = MAX_WINDOW, []
+        try:
+            answer = self.handle(client_sap, apdu, now, channel=channel)
+            return () if answer is None else (answer, *self._more)
+        finally:
+            self._burst, self._more = 1, []
+
+    def _without_session(self, client_sap: int, apdu: bytes, now: float, channel: Hashable) -> bytes | None:
+        if apdu[0] == acse.AARQ:
+            return self._associations.associate(client_sap, apdu, now, channel)
+        self._journal.count("no_association", client_sap, now)
+        return _NO_ASSOCIATION
+
+    def _with_session(self, session: Session, apdu: bytes, channel: Hashable) -> bytes | None:
+        tag = apdu[0]
+        if len(apdu) > session.association.config.max_receive_pdu_bytes:
+            return self._refuse(session, "pdu_too_long", _TOO_LONG)
+        if tag in self._services or tag in PROTECTED_TAGS:
+            return self._answer(session, apdu)
+        if tag == GENERAL_BLOCK_TRANSFER:
+            return self._block_transfer(session, apdu)
+        if tag == acse.RLRQ:
+            return self._associations.release(session, apdu)
+        if tag == acse.AARQ:
+            caller = session.caller
+            return self._associations.associate(caller.client_sap, apdu, caller.now, channel)
+        return self._refuse(session, "unknown_apdu", _UNKNOWN_SERVICE)
+
+    def _answer(self, session: Session, apdu: bytes) -> bytes | None:
+        answer = self._serve_plain(session, apdu) if apdu[0] in self._services else self._serve_protected(session, apdu)
+        if answer is None or len(answer) <= session.max_apdu_bytes or answer[0] == 0xD8:
+            return answer
+        if session.conformance & _GBT and session.max_apdu_bytes > _LEAST_GBT_BYTES + GBT_OVERHEAD_BYTES:
+            session.gbt, session.gbt_first = self._endpoint(session), b""
+            return self._burst_of(session.gbt.send(answer))
+        return self._refuse(session, "answer_too_long", _TOO_LONG)
 
     def _serve_plain(self, session: Session, apdu: bytes) -> bytes | None:
-        config = session.association.config
-        if (config.ciphered and self.security is not None and required(self.security)) or config.pre_established:
+        config, security = session.association.config, self.security
+        if config.pre_established or (config.ciphered and security is not None and security.required_request):
             return self._refuse(session, "not_protected", _NO_ASSOCIATION)
         session.request_bits = session.response_bits = 0
         answer = self._serve(session, apdu)
-        if session.response_bits and answer is not None and self.security is not None and config.ciphered:
-            control = (session.response_bits & 0x60) >> 1
-            return self._seal(self.security.unicast(session.client_title), answer, control, apdu[0])
-        return answer
+        if answer is None or not config.ciphered or security is None:
+            return answer
+        bits = session.response_bits | security.required_response
+        if not bits & 0x60:
+            return answer
+        form = apdu[0] if answer[0] in GLO_TAGS else GENERAL_GLO
+        return seal_like(form, security.unicast(session.client_title), answer, response_control(bits))
+
+    def _serve_protected(self, session: Session, apdu: bytes) -> bytes | None:
+        protection, security = self._protection, self.security
+        if protection is None or security is None or not session.association.config.ciphered:
+            return self._refuse(session, "not_ciphered", _NO_ASSOCIATION)
+        request = protection.open(session, apdu)
+        session.request_bits = request.bits
+        session.response_bits = (request.bits << 3 & 0x60) | security.required_response
+        answer = self._serve(session, request.plain)
+        if answer is None or request.is_broadcast:
+            return None
+        sealed = request.seal(answer, session.response_bits)
+        if security.apply_staged():
+            self._journal.emit("keys_changed", session.caller.client_sap, "key_transfer", session.caller.now)
+        return sealed
 
     def _serve(self, session: Session, apdu: bytes) -> bytes | None:
         tag = apdu[0]
         service = self._services.get(tag)
-        if service is None or not session.conformance & _SERVICE_BITS[tag]:
+        if service is None:
             return self._refuse(session, "unknown_service", _UNKNOWN_SERVICE)
-        if tag == 0xC3 and session.association.config.mechanism.is_high and self._is_hls_reply(apdu):
-            return self._reply_to_hls(session, apdu)
+        config = session.association.config
+        if tag == _ACTION and config.mechanism.is_high and self._associations.is_hls_reply(apdu):
+            return self._associations.reply_to_hls(session, apdu)
         if session.state is not SessionState.ASSOCIATED:
             return self._refuse(session, "not_authenticated", _NO_ASSOCIATION)
+        if not session.conformance & _SERVICE_BITS[tag]:
+            return self._refuse(session, "unknown_service", _UNKNOWN_SERVICE)
         return service(session, apdu)
 
-    def _serve_ciphered(self, session: Session, apdu: bytes) -> bytes | None:
-        tag = apdu[0]
-        security = self.security
-        if security is None or not session.association.config.ciphered:
-            return self._refuse(session, "not_ciphered", _NO_ASSOCIATION)
-        if tag in (GENERAL_GLO, GENERAL_DED):
-            title, sealed = unwrap_general(apdu)
-            is_dedicated, plain_tag = tag == GENERAL_DED, None
-        else:
-            title, sealed = b"", unwrap(apdu)
-            is_dedicated = tag in PLAIN_OF_DED
-            plain_tag = PLAIN_OF_DED[tag] if is_dedicated else PLAIN_OF_GLO[tag]
-        ciphering = self._ciphering(session, title, sealed, is_dedicated=is_dedicated)
-        if not sealed or required(security) & ~request_bits(sealed[0]):
-            # before the counter is looked at: an APDU without a tag must not be able to use counters up
-            raise ProtectionError("less protection than the policy asks for", "policy")
-        control, _, plain = ciphering.open(sealed)
-        session.request_bits = bits = request_bits(control)
-        if not plain or (plain_tag is not None and plain[0] != plain_tag):
-            raise RemoteProtocolError("the protected APDU is not of its tag's kind")
-        session.response_bits = bits << 3 | int(security.policy) & 0x60
-        answer = self._serve(session, plain)
-        if answer is None or control & BROADCAST:
-            return None
-        response_control = (session.response_bits & 0x60) >> 1
-        sealed_answer = self._seal(ciphering, answer, response_control, tag, is_dedicated=is_dedicated)
-        if security.apply_staged():
-            self._emit("keys_changed", session.caller.client_sap, "key_transfer", session.caller.now)
-        return sealed_answer
+    # general-block-transfer
 
-    def _ciphering(self, session: Session, title: bytes, sealed: bytes, *, is_dedicated: bool) -> Ciphering:
-        security = self.security
-        if security is None:
-            raise LocalProtocolError("no security setup")
-        is_broadcast = len(sealed) > 0 and bool(sealed[0] & BROADCAST)
-        if is_broadcast is not session.association.config.pre_established:
-            raise ProtectionError("the key set is not the association's", "wrong_key_set")
-        if is_broadcast:
-            title = title or security.client_system_title or b""
-            if not security.is_known(title) or security.keys.broadcast is None:
-                raise ProtectionError("no such broadcaster", "unknown_title")
-            return security.broadcast(title)
-        ciphering = session.dedicated if is_dedicated else security.unicast(session.client_title)
-        if ciphering is None:
-            raise ProtectionError("no dedicated key was agreed", "no_dedicated_key")
-        if title and title != ciphering.peer_title:
-            raise ProtectionError("not the title that the association was opened with", "wrong_title")
-        return ciphering
+    def _endpoint(self, session: Session) -> GbtEndpoint:
+        limit = session.association.config.max_receive_pdu_bytes
+        block_bytes = min(session.max_apdu_bytes, UNLIMITED_PDU_BYTES) - GBT_OVERHEAD_BYTES
+        return GbtEndpoint(block_bytes, window=MAX_WINDOW, burst=self._burst, limit_bytes=64 * limit)
 
-    @staticmethod
-    def _seal(
-        ciphering: Ciphering, answer: bytes, control: int, request_tag: int, *, is_dedicated: bool = False
-    ) -> bytes:
-        if request_tag in (GENERAL_GLO, GENERAL_DED):
-            return wrap_general(request_tag, ciphering.own_title, ciphering.seal(answer, control))
-        tag = (DED_TAGS if is_dedicated else GLO_TAGS).get(answer[0])
-        if tag is None:  # an ExceptionResponse has no protected form of its own
-            return answer
-        return wrap(tag, ciphering.seal(answer, control))
-
-    # opening and closing
-
-    def _associate(self, client_sap: int, apdu: bytes, now: float, channel: Hashable) -> bytes | None:
-        aarq = acse.Aarq.decode(apdu)
-        association = self.associations.get(client_sap)
-        title = self.security.system_title if self.security is not None and aarq.calling_ap_title else None
-        if association is None or association.config.pre_established:
-            self._count("unknown_client", client_sap, now)
-            refused = AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "unknown_client")
-            return refused.aare(aarq.context, title)
-        if now < association.locked_until_s:
-            self._count("locked", client_sap, now)
-            transient = AssociationResult.REJECTED_TRANSIENT
-            locked = AssociationRefused(AcseUserDiagnostic.AUTHENTICATION_FAILURE, "locked", result=transient)
-            return locked.aare(aarq.context, title)
-        key = (client_sap, channel)
-        pending = self._sessions.get(key)
-        if pending is not None and pending.state is not SessionState.AUTHENTICATING:
-            pending = None
+    def _block_transfer(self, session: Session, apdu: bytes) -> bytes | None:
+        if not session.conformance & _GBT or session.association.config.pre_established:
+            return self._refuse(session, "unknown_service", _UNKNOWN_SERVICE)
+        block = GeneralBlockTransfer.decode(apdu)
+        if session.gbt is None or (block.block_number == 1 and block.content and block.content != session.gbt_first):
+            session.gbt, session.gbt_first = self._endpoint(session), block.content
+        endpoint = session.gbt
         try:
-            opening = open_association(association, aarq, channel, now, self.security, self._keys, pending)
-        except AssociationRefused as refused:
-            if refused.counts:
-                self._authentication_failed(association, now, refused.reason)
-            self._count(refused.reason, client_sap, now)
-            self._emit("refused", client_sap, refused.reason, now)
-            return refused.aare(aarq.context, title)
-        self._sessions.pop(key, None)
-        self._make_room()
-        self._sessions[key] = opening.session
-        if opening.session.state is SessionState.ASSOCIATED:
-            self._associated(opening.session)
-        return opening.aare
+            outgoing, complete = endpoint.receive(block)
+        except GbtAborted:
+            session.gbt = None
+            raise
+        if complete is None:
+            return self._burst_of(outgoing)
+        if not complete or complete[0] == GENERAL_BLOCK_TRANSFER:
+            raise RemoteProtocolError("blocks that carry nothing, or blocks")
+        if complete[0] not in self._services and complete[0] not in PROTECTED_TAGS:
+            return self._refuse(session, "unknown_apdu", _UNKNOWN_SERVICE)
+        is_plain = complete[0] in self._services
+        answer = self._serve_plain(session, complete) if is_plain else self._serve_protected(session, complete)
+        return None if answer is None else self._burst_of(endpoint.send(answer))
 
-    def _make_room(self) -> None:
-        """Forget the oldest association that is not authenticated, or the oldest at all."""
-        while len(self._sessions) >= self._max_sessions:
-            waiting = (key for key, item in self._sessions.items() if item.state is SessionState.AUTHENTICATING)
-            open_to_all = (
-                key for key, item in self._sessions.items() if item.association.config.mechanism is Mechanism.NONE
-            )
-            victim = next(waiting, None) or next(open_to_all, None) or next(iter(self._sessions))
-            del self._sessions[victim]
+    def _burst_of(self, apdus: list[bytes]) -> bytes | None:
+        self._more += apdus[1:]
+        return apdus[0] if apdus else None
 
-    def _associated(self, session: Session) -> None:
-        session.association.failures = 0
-        self._emit("associated", session.caller.client_sap, "", session.caller.now)
+    # unasked
 
-    def _authentication_failed(self, association: Association, now: float, reason: str) -> None:
-        association.failures += 1
-        if association.failures >= self._lockout.max_failures:
-            association.failures = 0
-            association.locked_until_s = now + self._lockout.lock_s
-            self._emit("locked", association.config.client_sap, reason, now)
+    def notify(self, client_sap: int, apdu: bytes, *, channel: Hashable = None) -> bytes:
+        """A DataNotification or EventNotification, protected as the security policy asks for towards that client.
 
-    @staticmethod
-    def _is_hls_reply(apdu: bytes) -> bool:
-        return (
-            len(apdu) > 11
-            and apdu[1] == 1
-            and apdu[3:5] == b"\x00\x0f"
-            and apdu[5:9] == CURRENT_ASSOCIATION[:4]
-            and apdu[11] == _REPLY_TO_HLS
-        )
-
-    def _reply_to_hls(self, session: Session, apdu: bytes) -> bytes:
-        """Passes 3 and 4: the client's proof, and ours."""
-        request = action.decode_request(apdu)
-        if not isinstance(request, action.ActionRequestNormal):
-            raise RemoteProtocolError("reply_to_HLS_authentication in blocks")
-        association = session.association
-        invoke = request.invoke_id_and_priority
-        exchange = self._exchange(session)
-        argument = request.argument
-        proof = argument.value if argument is not None and argument.tag == Tag.OCTET_STRING else b""
-        now, client_sap = session.caller.now, session.caller.client_sap
-        if now < association.locked_until_s or not exchange.is_proved(proof):
-            self._authentication_failed(association, now, "wrong_proof")
-            self._sessions.pop((client_sap, session.channel), None)
-            self._count("wrong_proof", client_sap, now)
-            self._emit("refused", client_sap, "wrong_proof", now)
-            return action.ActionResponseNormal(invoke, MethodOutcome(ActionResult.OTHER_REASON)).encode()
-        session.advance(SessionEvent.PROVED)
-        self._associated(session)
-        outcome = MethodOutcome(ActionResult.SUCCESS, octet_string(exchange.prove()))
-        return action.ActionResponseNormal(invoke, outcome).encode()
-
-    def _exchange(self, session: Session) -> HlsExchange:
+        Raises LocalProtocolError if there is no such association, or it must be protected and no client is known.
+        """
+        association = self._associations.offered.get(client_sap)
+        if association is None or apdu[0] not in (DATA_NOTIFICATION, EVENT_NOTIFICATION):
+            raise LocalProtocolError(f"no notification {apdu[:1].hex()} to client {client_sap}")
         security = self.security
-        if security is None:
-            raise LocalProtocolError("a high mechanism without a security setup")
-        ciphering = security.unicast(session.client_title)
-        return HlsExchange(
-            mechanism=session.association.config.mechanism,
-            own_title=ciphering.own_title,
-            peer_title=ciphering.peer_title,
-            own_challenge=session.own_challenge,
-            peer_challenge=session.peer_challenge,
-            secret=session.association.secret,
-            ciphering=ciphering,
-        )
-
-    def _release(self, session: Session, apdu: bytes) -> bytes:
-        """RLRQ. Where the policy asks for protection, it must carry a protected InitiateRequest: else anyone could
-        close the association of another."""
-        rlrq = acse.Rlrq.decode(apdu)
-        information, response = rlrq.user_information, None
-        bits = 0
-        if information is not None and information[:1] == b"\x21" and self.security is not None:
-            control, _, information = self.security.unicast(session.client_title).open(unwrap(information))
-            bits = request_bits(control)
-        if information is not None:
-            InitiateRequest.decode(information)
-        is_bound = session.association.config.ciphered and self.security is not None
-        if session.association.config.pre_established or (
-            is_bound and self.security is not None and required(self.security) & ~bits
-        ):
-            self._count("release_not_protected", session.caller.client_sap, session.caller.now)
-            return acse.Rlre(ReleaseResponseReason.NOT_FINISHED).encode()
-        self._sessions.pop((session.caller.client_sap, session.channel), None)
-        self._emit("released", session.caller.client_sap, "", session.caller.now)
-        return acse.Rlre(ReleaseResponseReason.NORMAL, response).encode()
+        if not association.config.ciphered or security is None or not security.required_response:
+            return apdu
+        session = self._sessions.get((client_sap, channel))
+        title = session.client_title if session is not None else security.client_system_title
+        if title is None:
+            raise LocalProtocolError("a notification that must be protected, and no client's system title is known")
+        control = response_control(security.required_response)
+        return seal_like(GENERAL_GLO, security.unicast(title), apdu, control)
 
     # refusing
 
     def _refuse(self, session: Session, reason: str, answer: bytes) -> bytes | None:
-        self._count(reason, session.caller.client_sap, session.caller.now)
+        self._journal.count(reason, session.caller.client_sap, session.caller.now)
         return None if session.association.config.pre_established else answer
 
-    def _protection_failed(
-        self, client_sap: int, now: float, session: Session | None, error: ProtectionError
-    ) -> bytes | None:
-        self._count(error.reason, client_sap, now)
-        self._emit("protection", client_sap, error.reason, now)
-        if session is None or session.association.config.pre_established:
-            return None
-        if error.reason == "replay" and self.security is not None:
-            least = min(self.security.unicast(session.client_title).receive.least, 0xFFFFFFFF)
-            counter_error = ServiceError.INVOCATION_COUNTER_ERROR
-            return ExceptionResponse(StateError.SERVICE_NOT_ALLOWED, counter_error, least).encode()
+    def _protection_failed(self, client_sap: int, now: float, session: Session | None, error: ProtectionError) -> bytes:
+        self._journal.count(error.reason, client_sap, now)
+        self._journal.emit("protection", client_sap, error.reason, now)
         if error.reason == "policy":
             return _NO_ASSOCIATION
-        return _DECIPHERING
-
-    def _count(self, reason: str, client_sap: int, now: float) -> None:
-        self.refusals[reason] += 1
-        if self._trace is not None:
-            self._trace("dlms.refused", client_sap=client_sap, reason=reason, now=now)
-
-    def _emit(self, kind: str, client_sap: int, reason: str, now: float) -> None:
-        if self._on_security_event is not None:
-            self._on_security_event(SecurityEvent(kind, client_sap, reason, now))
+        if error.reason != "replay" or self.security is None or session is None:
+            return _DECIPHERING
+        least = min(self.security.unicast(session.client_title).receive.least, 0xFFFFFFFF)
+        counter_error = ServiceError.INVOCATION_COUNTER_ERROR
+        return ExceptionResponse(StateError.SERVICE_NOT_ALLOWED, counter_error, least).encode()
 
 
 __all__ = [

@@ -8,8 +8,11 @@ from dataclasses import replace
 from protocols.dlms.security.ciphering import Ciphering
 from protocols.dlms.security.counters import CounterStore, ReceiveCounter, SendCounter
 from protocols.dlms.security.gcm import Gcm
+from protocols.dlms.security.general_protection import GeneralPeer, UsedKeys
 from protocols.dlms.security.keys import Policy, Suite, SymmetricKeys
+from protocols.dlms.security.peer import AsymmetricKeys
 from protocols.errors import LocalProtocolError
+from protocols.ports import KeySource
 
 _MAX_CLIENTS = 8
 
@@ -31,6 +34,7 @@ class ServerSecurity:
         policy: Policy = Policy.NONE,
         client_system_title: bytes | None = None,
         on_keys: Callable[[SymmetricKeys], None] | None = None,
+        asymmetric: AsymmetricKeys | None = None,
     ) -> None:
         """`client_system_title` None lets every client in that knows the keys."""
         if len(system_title) != 8:
@@ -38,6 +42,8 @@ class ServerSecurity:
         self.system_title = system_title
         self.suite = suite
         self.policy = policy
+        self.asymmetric = asymmetric
+        self.used_keys = UsedKeys(store, "used_keys")
         self.client_system_title = client_system_title
         self._store = store
         self._keys = keys
@@ -47,6 +53,19 @@ class ServerSecurity:
         self._unicast: dict[bytes, Ciphering] = {}
         self._broadcast: dict[bytes, Ciphering] = {}
         self._gcm = Gcm(keys.encryption, keys.authentication)
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        # as plain integers, for every request
+        self.required_request = int(policy) & (Policy.AUTHENTICATED_REQUEST.value | Policy.ENCRYPTED_REQUEST.value)
+        """What AES-GCM must do for every request."""
+        self.required_response = int(policy) & (Policy.AUTHENTICATED_RESPONSE.value | Policy.ENCRYPTED_RESPONSE.value)
+        """What it must do for every answer."""
 
     @property
     def keys(self) -> SymmetricKeys:
@@ -99,6 +118,20 @@ class ServerSecurity:
         store = _Forgetful()
         send, receive = SendCounter(store, "send"), ReceiveCounter(store, "receive")
         return Ciphering(Gcm(key, self._keys.authentication), self.suite, self.system_title, title, send, receive)
+
+    def peer(self, title: bytes, keys: KeySource) -> GeneralPeer:
+        """General protection towards one client, for one association."""
+        return GeneralPeer(
+            own_title=self.system_title,
+            peer_title=title,
+            suite=self.suite,
+            keys=keys,
+            used=self.used_keys,
+            authentication_key=lambda: self._keys.authentication,
+            master_key=lambda: self._keys.master,
+            unicast=lambda: self.unicast(title),
+            asymmetric=self.asymmetric,
+        )
 
     def stage(self, **changes: bytes) -> None:
         """Keys by their name in SymmetricKeys, to hold once the request at hand is answered."""

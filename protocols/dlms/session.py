@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from protocols.dlms.action import MethodReference
 from protocols.dlms.blocks import LongAnswer, LongRequest
 from protocols.dlms.enums import DEFAULT_CONFORMANCE, Conformance, Mechanism
+from protocols.dlms.gbt import GbtEndpoint
 from protocols.dlms.get import AttributeReference
 from protocols.dlms.objects import AccessTable, Caller
 from protocols.dlms.security.ciphering import Ciphering
+from protocols.dlms.security.general_protection import GeneralPeer
 
 UNLIMITED_PDU_BYTES = 0xFFFF
 
@@ -72,9 +74,17 @@ class Session:
     state: SessionState
     conformance: int
     max_plain_bytes: int
+    max_apdu_bytes: int = UNLIMITED_PDU_BYTES
+    """What the client takes in one APDU."""
     client_title: bytes = b""
     """Empty where nothing is ciphered."""
     dedicated: Ciphering | None = None
+    peer: GeneralPeer | None = None
+    """General protection towards the client, made when it is first needed."""
+    last_signed_transaction: int = -1
+    gbt: GbtEndpoint | None = None
+    gbt_first: bytes = b""
+    """First block of the exchange that `gbt` is for."""
     own_challenge: bytes = field(default=b"", repr=False)
     peer_challenge: bytes = field(default=b"", repr=False)
     request_bits: int = 0
