@@ -187,6 +187,8 @@ class Meter:
     def power_good(self) -> None:
         if self._firmware is None:
             self._guard(self._boot)
+        else:
+            self._guard(self._firmware.power_restored)
 
     def power_failing(self) -> None:
         if self._firmware is not None:

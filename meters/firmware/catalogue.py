@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from meters.firmware.objects.association import AssociationObject, SapAssignmentObject
 from meters.firmware.objects.basic import (
-    INTEGER_RANGES,
     DataObject,
     DemandObject,
     MaximumDemandObject,
@@ -19,21 +18,22 @@ from meters.firmware.objects.classes import (
     DATA,
     DEMAND_REGISTER,
     EXTENDED_REGISTER,
+    PROFILE_GENERIC,
     REGISTER,
     SAP_ASSIGNMENT,
     SECURITY_SETUP,
 )
 from meters.firmware.objects.clock import ClockObject
+from meters.firmware.objects.profile import ProfileObject
 from meters.firmware.objects.security_setup import SecuritySetupObject
 from meters.firmware.objects.shown import SHOWN
 from meters.firmware.quantities import DEMAND_FIELDS, DEMAND_UNITS, QUANTITIES, phases_needed
+from meters.firmware.row_values import TYPES, value_tag
 from meters.firmware.services import Services
 from meters.models.schema import UNITS, MeterModel, ObjectRow
-from protocols.dlms.data import Tag
 from protocols.dlms.objects import CosemObject, InterfaceClass
 from protocols.dlms.units import ScalerUnit, Unit
 
-TYPES = {tag.name.lower().replace("_", "-"): tag for tag in INTEGER_RANGES}
 Make = Callable[[Services, ObjectRow], CosemObject]
 
 
@@ -52,13 +52,6 @@ class ClassBinding:
     interface: InterfaceClass
     make: Make
     uses: tuple[str, ...] = ()
-
-
-def value_tag(row: ObjectRow) -> Tag:
-    """The data type of a row's value; without one, 32 bits with the sign that its quantity may have."""
-    if row.type is not None:
-        return TYPES[row.type]
-    return Tag.DOUBLE_LONG if row.measures and row.measures.endswith("_net") else Tag.DOUBLE_LONG_UNSIGNED
 
 
 def _make_data(services: Services, row: ObjectRow) -> CosemObject:
@@ -112,6 +105,19 @@ def _make_security_setup(services: Services, row: ObjectRow) -> CosemObject:
     return SecuritySetupObject(services.obis(row), services.security, services.secrets)
 
 
+def _make_profile(services: Services, row: ObjectRow) -> CosemObject:
+    if "log" in row.settings:
+        return ProfileObject(services.obis(row), services.tables.logs[row.settings["log"]], services.clock, period_s=0)
+    recorder = services.tables.profiles[row.settings["profile"]]
+    return ProfileObject(
+        services.obis(row),
+        recorder.profile,
+        services.clock,
+        period_s=recorder.period_s,
+        capture_now=recorder.capture_now,
+    )
+
+
 _MEASURED = ("measures", "unit", "scaler", "type")
 BINDINGS = {
     binding.interface.class_id: binding
@@ -120,6 +126,7 @@ BINDINGS = {
         ClassBinding(REGISTER, _make_register, _MEASURED),
         ClassBinding(EXTENDED_REGISTER, _make_maximum_demand, _MEASURED),
         ClassBinding(DEMAND_REGISTER, _make_demand, _MEASURED),
+        ClassBinding(PROFILE_GENERIC, _make_profile, ("with",)),
         ClassBinding(CLOCK, _make_clock),
         ClassBinding(ASSOCIATION_LN, _make_association),
         ClassBinding(SAP_ASSIGNMENT, _make_sap_assignment),
@@ -169,6 +176,8 @@ def _check_source(row: ObjectRow, model: MeterModel) -> RowProblem | None:
         return None if problem is None else RowProblem("with", problem)
     if row.class_id == REGISTER.class_id:
         return _check_quantity(row, model)
+    if row.class_id == PROFILE_GENERIC.class_id:
+        return RowProblem("class", "profiles and logs come from the companion profile; name one under companion")
     if row.class_id in (EXTENDED_REGISTER.class_id, DEMAND_REGISTER.class_id):
         if row.measures not in DEMAND_FIELDS:
             return RowProblem("measures", f"must be one of: {', '.join(DEMAND_FIELDS)}")

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meters.firmware.catalogue import BINDINGS
+from meters.firmware.companion_tables import CompanionTables, apply_companion
 from meters.firmware.objects.association import ObjectList
-from meters.models.schema import ASSOCIATION_NAMES, AssociationName, MeterModel, Rights
+from meters.models.companion import load_companion
+from meters.models.schema import ASSOCIATION_NAMES, AssociationName, MeterModel, ObjectRow, Rights
 from protocols.dlms.enums import Mechanism
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.objects import Access, AccessTable, InterfaceClass, MethodAccess, ObjectAccess, object_key
@@ -19,9 +21,12 @@ INSTANCES: dict[AssociationName, int] = {name: number for number, name in enumer
 
 @dataclass(frozen=True, slots=True)
 class CompiledModel:
-    """OBIS codes by text, access rights and object_list of each association by its instance."""
+    """All objects with the companion profile's, OBIS codes by text, rights and object_list of each association by its
+    instance."""
 
     model: MeterModel
+    rows: tuple[ObjectRow, ...]
+    tables: CompanionTables | None
     codes: Mapping[str, ObisCode]
     access: Mapping[int, AccessTable]
     object_lists: Mapping[int, ObjectList]
@@ -58,17 +63,19 @@ def compile_model(model: MeterModel) -> CompiledModel:
 
 
 def _compile(model: MeterModel) -> CompiledModel:
-    codes = {row.obis: row.code for row in model.objects}
-    listed = tuple((BINDINGS[row.class_id].interface, codes[row.obis]) for row in model.objects)
-    access = {INSTANCES[name]: _access(model, name) for name in model.associations}
+    tables = None if model.companion is None else apply_companion(load_companion(model.companion), model)
+    rows = (*model.objects, *(tables.rows if tables is not None else ()))
+    codes = {row.obis: row.code for row in rows}
+    listed = tuple((BINDINGS[row.class_id].interface, codes[row.obis]) for row in rows)
+    access = {INSTANCES[name]: _access(model, rows, name) for name in model.associations}
     object_lists = {instance: ObjectList(listed, table) for instance, table in access.items()}
-    return CompiledModel(model, codes, access, object_lists)
+    return CompiledModel(model, rows, tables, codes, access, object_lists)
 
 
-def _access(model: MeterModel, name: AssociationName) -> AccessTable:
+def _access(model: MeterModel, rows: tuple[ObjectRow, ...], name: AssociationName) -> AccessTable:
     shared: dict[tuple[int, str], ObjectAccess] = {}
     table: dict[bytes, ObjectAccess] = {}
-    for row in model.objects:
+    for row in rows:
         rights = model.rights_of(row, name)
         if rights is None:
             continue

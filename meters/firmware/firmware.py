@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from meters.firmware.catalogue import BINDINGS
 from meters.firmware.clock import MeterClock
 from meters.firmware.compiled import INSTANCES, compile_model
+from meters.firmware.diary import Diary, SecurityDiary
+from meters.firmware.events import EventRecorder
 from meters.firmware.measurements import Measurements
 from meters.firmware.mesh_node import MeshEndpoint, MeshSettings
 from meters.firmware.partitions import COUNTERS, PARAMETERS, PartitionView
@@ -16,6 +18,7 @@ from meters.firmware.scheduler import RtcScheduler
 from meters.firmware.security import SecretStore
 from meters.firmware.services import Services
 from meters.firmware.storage import RecordStore
+from meters.firmware.tables import Tables
 from meters.hardware.flash import Flash
 from meters.hardware.metrology import Metrology
 from meters.hardware.rtc import Rtc
@@ -24,7 +27,7 @@ from meters.keys import MeterKeys
 from meters.models.schema import MeterModel
 from protocols.dlms.enums import Mechanism
 from protocols.dlms.security.keys import Suite
-from protocols.dlms.server import Association, CosemServer, SecurityEvent, ServerSecurity
+from protocols.dlms.server import Association, CosemServer, ServerSecurity
 from protocols.meter_identity import SERVER_SAP
 from protocols.ports import ByteLink, KeySource, Timers, Trace
 
@@ -62,6 +65,7 @@ class Firmware:
         self._timers = board.timers
         self.services = services = _start_services(board)
         self.server = _start_server(services)
+        self._diary = Diary(services)
         self.refused_saps = 0
         self.mesh: MeshEndpoint | None = None
         if board.radio is not None and board.mesh is not None:
@@ -77,13 +81,19 @@ class Firmware:
                 start_count=services.start_count,
                 trace=board.trace,
             )
+        self._diary.started()
         # From here on nothing is written before the constructor returns: timers never outlive a failed start.
-        services.scheduler.every(CHECKPOINT_S, lambda _: self.checkpoint())
-        services.scheduler.every(services.model.demand_period_s, services.measurements.close_demand_period)
-        services.clock.on_change.append(lambda before_s, after_s: services.scheduler.clock_changed())
+        self._schedule()
         if self.mesh is not None:
             self.mesh.start()
         board.trace("meter.started", start_count=services.start_count, firmware=services.firmware_version)
+
+    def _schedule(self) -> None:
+        services, scheduler = self.services, self.services.scheduler
+        scheduler.every(services.model.demand_period_s, services.measurements.close_demand_period)
+        services.tables.schedule(scheduler)
+        scheduler.every(CHECKPOINT_S, lambda _: self.checkpoint())
+        services.clock.on_change.append(lambda before_s, after_s: scheduler.clock_changed())
 
     def handle(self, client_sap: int, server_sap: int, apdu: bytes, channel: Hashable) -> bytes | None:
         """The COSEM server's answer."""
@@ -97,9 +107,18 @@ class Firmware:
 
     def power_failing(self) -> None:
         """Mains is gone, the capacitor holds: save what would be lost."""
-        self.checkpoint()
+        self._diary.power_failing()
+        self._save()
+
+    def power_restored(self) -> None:
+        """Mains is back before the capacitor was empty."""
+        self._diary.power_restored()
 
     def checkpoint(self) -> None:
+        self._diary.checkpoint()
+        self._save()
+
+    def _save(self) -> None:
         self.services.measurements.checkpoint()
         if self.mesh is not None:
             self.mesh.checkpoint()
@@ -119,6 +138,8 @@ def _start_services(board: Board) -> Services:
     counters.save(_START_COUNT, start_count)
     clock = MeterClock(board.rtc, parameters, zone_min=model.time_zone_deviation_min)
     secrets = SecretStore(board.keys, parameters)
+    companion = None if compiled.tables is None else compiled.tables.companion
+    events = EventRecorder({} if companion is None else companion.events, clock, board.trace)
     services = Services(
         model=model,
         identity=board.identity,
@@ -144,6 +165,8 @@ def _start_services(board: Board) -> Services:
         public_keys=board.keys.public_key_points(),
         firmware_version=model.firmware_version,
         start_count=start_count,
+        events=events,
+        tables=Tables(compiled.tables, board.flash, clock, events),
         codes=compiled.codes,
         object_lists=compiled.object_lists,
     )
@@ -155,16 +178,14 @@ def _start_services(board: Board) -> Services:
 
 
 def _start_server(services: Services) -> CosemServer:
-    objects = [BINDINGS[row.class_id].make(services, row) for row in services.model.objects]
-
-    def on_security_event(event: SecurityEvent) -> None:
-        services.trace("meter.security", event=event.kind, client_sap=event.client_sap, reason=event.reason)
-
+    rows = compile_model(services.model).rows
+    objects = [BINDINGS[row.class_id].make(services, row) for row in rows]
+    services.tables.bind({item.key: item for item in objects})
     return CosemServer(
         objects,
         services.associations,
         security=services.security,
         keys=services.key_source,
         trace=services.trace,
-        on_security_event=on_security_event,
+        on_security_event=SecurityDiary(services).note,
     )

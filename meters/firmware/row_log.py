@@ -21,6 +21,11 @@ _HEADER_BYTES = 16
 _CHECK_BYTES = 4
 
 
+def rows_per_block(block_bytes: int, row_bytes: int) -> int:
+    """How many rows of that size a block holds."""
+    return (block_bytes - _HEADER_BYTES) // (row_bytes + _CHECK_BYTES)
+
+
 @dataclass(slots=True)
 class _Block:
     """A block with rows: its number, and the sequence number of its first slot."""
@@ -39,7 +44,7 @@ class RowLog:
         self._view = view
         self.row_bytes = row_bytes
         self._slot_bytes = row_bytes + _CHECK_BYTES
-        self._slots = (view.block_bytes - _HEADER_BYTES) // self._slot_bytes
+        self._slots = rows_per_block(view.block_bytes, row_bytes)
         self._first_block = first_block
         self._block_count = view.block_count - first_block if block_count is None else block_count
         if (
@@ -111,6 +116,24 @@ class RowLog:
             if row is not None:
                 yield sequence, row
             sequence += 1
+
+    def is_hole(self, sequence: int) -> bool:
+        """Whether this number was used up by a row that power or a bad block destroyed."""
+        return sequence in self._holes
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """First number, and the one behind the last, of each block with rows, oldest first."""
+        ends = [block.first for block in self._blocks[1:]] + [self._next]
+        return [
+            (block.first, min(end, block.first + self._slots)) for block, end in zip(self._blocks, ends, strict=True)
+        ]
+
+    def block_first(self, sequence: int) -> int:
+        """First number of the block with this row. Raises LocalProtocolError if there is no such row."""
+        block = self._block_of(sequence)
+        if block is None:
+            raise LocalProtocolError(f"no row {sequence}")
+        return block.first
 
     def clear(self) -> None:
         """Forget every row. Sequence numbers go on; the oldest rows go first, should power fail."""

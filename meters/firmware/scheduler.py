@@ -9,75 +9,92 @@ from meters.hardware.rtc import Rtc
 from protocols.ports import Cancellable, Timers
 
 Work = Callable[[float], None]
-"""Called with the boundary (UTC by the meter's clock) that has come."""
+"""Called with the moment (UTC by the meter's clock) that has come."""
+Following = Callable[[float], float | None]
+"""The next moment after the given one (UTC by the meter's clock), None if there is none."""
 
 _EARLY_S = 1e-3
-"""A timer may wake this much before the boundary by rounding; it is the boundary all the same."""
+"""A timer may wake this much before its moment by rounding; the moment has come all the same."""
+_LONGEST_WAIT_S = 30 * 86_400.0
 
 
-class _Periodic:
-    def __init__(self, scheduler: RtcScheduler, period_s: int, shift_s: Callable[[], int], work: Work) -> None:
-        self._scheduler = scheduler
-        self._period_s = period_s
-        self._shift_s = shift_s
-        self._work = work
+class _Task:
+    __slots__ = ("due_s", "following", "work")
+
+    def __init__(self, following: Following, work: Work) -> None:
+        self.following = following
+        self.work = work
+        self.due_s: float | None = None
+
+
+class RtcScheduler:
+    """Runs tasks when the RTC reaches their moments; those of the same moment in the order of their registration.
+
+    What a jump of the clock leaps over is not made up for. After the clock was set, call `clock_changed`. `guard`
+    runs every piece of work: it is where a power failure in the middle of it ends.
+    """
+
+    def __init__(self, timers: Timers, rtc: Rtc, guard: Callable[[Callable[[], None]], None]) -> None:
+        self._timers = timers
+        self._rtc = rtc
+        self._guard = guard
+        self._tasks: list[_Task] = []
         self._handle: Cancellable | None = None
-        self._boundary_s = 0.0
+        self._running = True
+        rtc.on_moved.append(self.clock_changed)
 
-    def arm(self) -> None:
-        """Wait for the next boundary after the clock's present time."""
-        self.cancel()
-        utc_s = self._scheduler.rtc.read().utc_s
-        shift_s = self._shift_s()
-        periods = math.floor((utc_s + shift_s + _EARLY_S) / self._period_s) + 1
-        self._boundary_s = float(periods * self._period_s - shift_s)
-        timers = self._scheduler.timers
-        when_s = timers.time() + self._scheduler.rtc.seconds_until(self._boundary_s)
-        self._handle = timers.call_at(when_s, self._fire)
+    def every(self, period_s: int, work: Work, *, shift_s: Callable[[], int] = lambda: 0) -> None:
+        """Run `work` at every multiple of `period_s`, of local time when `shift_s` gives local minus UTC."""
 
-    def cancel(self) -> None:
+        def following(utc_s: float) -> float:
+            shift = shift_s()
+            return float((math.floor((utc_s + shift) / period_s) + 1) * period_s - shift)
+
+        self.at(following, work)
+
+    def at(self, following: Following, work: Work) -> None:
+        """Run `work` at every moment that `following` names."""
+        task = _Task(following, work)
+        task.due_s = following(self._rtc.read().utc_s + _EARLY_S)
+        self._tasks.append(task)
+        self._arm()
+
+    def clock_changed(self) -> None:
+        """The clock has jumped, or what moments depend on has changed: find every task's next one again."""
+        now_s = self._rtc.read().utc_s
+        for task in self._tasks:
+            task.due_s = task.following(now_s + _EARLY_S)
+        self._arm()
+
+    def stop(self) -> None:
+        self._running = False
+        self._tasks.clear()
+        self._cancel()
+        self._rtc.on_moved.remove(self.clock_changed)
+
+    def _cancel(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
+    def _arm(self) -> None:
+        self._cancel()
+        moments = [task.due_s for task in self._tasks if task.due_s is not None]
+        if moments:
+            wait_s = min(self._rtc.seconds_until(min(moments)), _LONGEST_WAIT_S)
+            self._handle = self._timers.call_at(self._timers.time() + wait_s, self._fire)
+
     def _fire(self) -> None:
         self._handle = None
-        boundary_s = self._boundary_s
-        if self._scheduler.rtc.read().utc_s >= boundary_s - _EARLY_S:
-            self._scheduler.run(self._work, boundary_s)
-        if self._scheduler.running:
-            self.arm()
+        now_s = self._rtc.read().utc_s + _EARLY_S
+        for task in list(self._tasks):
+            due_s = task.due_s
+            if due_s is None or due_s > now_s or not self._running:
+                continue
+            task.due_s = task.following(max(due_s, now_s - _EARLY_S))
+            self._run(task.work, due_s)
+        if self._running:
+            self._arm()
 
-
-class RtcScheduler:
-    """Periodic work, aligned to multiples of its period (of local time, when `shift_s` gives local minus UTC).
-
-    After the clock was set, call `clock_changed`. `guard` runs every piece of work: it is where a power failure in
-    the middle of it ends.
-    """
-
-    def __init__(self, timers: Timers, rtc: Rtc, guard: Callable[[Callable[[], None]], None]) -> None:
-        self.timers = timers
-        self.rtc = rtc
-        self.running = True
-        self._guard = guard
-        self._tasks: list[_Periodic] = []
-
-    def every(self, period_s: int, work: Work, *, shift_s: Callable[[], int] = lambda: 0) -> None:
-        """Run `work` at every multiple of `period_s`."""
-        task = _Periodic(self, period_s, shift_s, work)
-        self._tasks.append(task)
-        task.arm()
-
-    def run(self, work: Work, boundary_s: float) -> None:
-        self._guard(lambda: work(boundary_s))
-
-    def clock_changed(self) -> None:
-        for task in self._tasks:
-            task.arm()
-
-    def stop(self) -> None:
-        self.running = False
-        for task in self._tasks:
-            task.cancel()
-        self._tasks.clear()
+    def _run(self, work: Work, due_s: float) -> None:
+        self._guard(lambda: work(due_s))

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meters.firmware.clock import MeterClock
+from meters.firmware.events import EventRecorder
 from meters.firmware.measurements import Measurements
 from meters.firmware.scheduler import RtcScheduler
 from meters.firmware.security import SecretStore
 from meters.firmware.storage import RecordStore
+from meters.firmware.tables import Tables
 from meters.identity import MeterIdentity
 from meters.models.schema import MeterModel, ObjectRow
 from protocols.dlms.obis import ObisCode
@@ -42,6 +44,8 @@ class Services:
     public_keys: tuple[bytes, bytes]
     firmware_version: str
     start_count: int
+    events: EventRecorder
+    tables: Tables
     codes: Mapping[str, ObisCode]
     """The OBIS codes of the model's rows, shared by all meters of the model."""
     object_lists: Mapping[int, ObjectList]

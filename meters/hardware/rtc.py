@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from meters.hardware.world import World
@@ -57,6 +58,8 @@ class Rtc:
         self._valid = True
         self._cell_alive = True
         self._supplied = True
+        self.on_moved: list[Callable[[], None]] = []
+        """Called after the bench has moved the counter or its rate: the alarm comparator looks again."""
         self.steps = 0
         """How often the firmware has written the counter."""
 
@@ -101,16 +104,19 @@ class Rtc:
     def set_temperature(self, temperature_c: float) -> None:
         self._count()
         self._temperature_c = temperature_c
+        self._moved()
 
     def advance(self, seconds: float) -> None:
         """Move the counter by `seconds`, behind the firmware's back."""
         self._count()
         self._counter_s += seconds
+        self._moved()
 
     def set(self, utc_s: float) -> None:
         """Put the counter at `utc_s`, behind the firmware's back; validity stays."""
         self._count()
         self._counter_s = utc_s
+        self._moved()
 
     def kill_cell(self) -> None:
         """The backup cell is empty: at the next loss of supply the time is lost."""
@@ -120,6 +126,10 @@ class Rtc:
     def replace_cell(self) -> None:
         self._count()
         self._cell_alive = True
+
+    def _moved(self) -> None:
+        for listener in tuple(self.on_moved):
+            listener()
 
     def _count(self) -> None:
         now_s = self._world.now()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from meters.datafile import DataFile, parse, read_text
 from meters.firmware.catalogue import check_row
+from meters.firmware.companion_tables import CompanionError
+from meters.firmware.compiled import compile_model
 from meters.models.schema import MeterModel
 from protocols.errors import BadInputError
 
@@ -35,7 +37,7 @@ def _find(name_or_path: str) -> DataFile:
 
 def check_model(file: DataFile) -> MeterModel:
     """The file as a model whose every object the firmware can build. Raises BadInputError with line and object."""
-    model = file.check(MeterModel)
+    model = _with_companion_path(file.check(MeterModel), file)
     first: dict[tuple[str, int], int] = {}
     for index, row in enumerate(model.objects):
         problem = check_row(row, model)
@@ -46,4 +48,15 @@ def check_model(file: DataFile) -> MeterModel:
             line = file.line_of(("objects", first[key], "obis"))
             raise file.error(f"{row.obis} stands here already (line {line})", "objects", index, "obis")
         first[key] = index
+    try:
+        compile_model(model)
+    except CompanionError as error:
+        raise file.error(str(error), "companion") from None
     return model
+
+
+def _with_companion_path(model: MeterModel, file: DataFile) -> MeterModel:
+    """A companion file stands beside the model's file."""
+    if model.companion is None or not model.companion.endswith((".yaml", ".yml", ".json")):
+        return model
+    return model.model_copy(update={"companion": str(Path(file.name).parent / model.companion)})

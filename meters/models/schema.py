@@ -115,6 +115,8 @@ class MeterModel(FileModel):
     crystal: CrystalSettings = CrystalSettings()
     flash: FlashSettings = FlashSettings()
     hold_up_s: FiniteFloat = Field(default=0.5, ge=0, le=60)
+    companion: str | None = None
+    """A companion profile by name, or a file beside the model's: logs, profiles, and what event codes mean."""
     associations: dict[AssociationName, AssociationSettings]
     rights: dict[str, dict[AssociationName, Rights]]
     objects: list[ObjectRow] = Field(min_length=1)

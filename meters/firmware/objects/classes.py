@@ -45,6 +45,22 @@ DEMAND_REGISTER = InterfaceClass(
     methods=(Method(1, "reset"), Method(2, "next_period")),
 )
 
+PROFILE_GENERIC = InterfaceClass(
+    7,
+    1,
+    "Profile generic",
+    attributes=(
+        Attribute(2, "buffer", (Tag.ARRAY,), selectors=(1, 2)),
+        Attribute(3, "capture_objects", (Tag.ARRAY,)),
+        Attribute(4, "capture_period", (Tag.DOUBLE_LONG_UNSIGNED,)),
+        Attribute(5, "sort_method", (Tag.ENUM,)),
+        Attribute(6, "sort_object", (Tag.STRUCTURE,)),
+        Attribute(7, "entries_in_use", (Tag.DOUBLE_LONG_UNSIGNED,)),
+        Attribute(8, "profile_entries", (Tag.DOUBLE_LONG_UNSIGNED,)),
+    ),
+    methods=(Method(1, "reset"), Method(2, "capture")),
+)
+
 CLOCK = InterfaceClass(
     8,
     0,

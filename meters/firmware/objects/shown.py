@@ -25,6 +25,10 @@ def _one_text(row: ObjectRow) -> str | None:
     return None
 
 
+def _from_companion(row: ObjectRow) -> str | None:
+    return f"{row.shows} comes from the companion profile; name one under companion"
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """`accept` makes the object writable; `check` says what is wrong with a row's settings."""
@@ -76,6 +80,10 @@ SHOWN = {
     "clock_set_count": Shown(lambda services, row: double_long_unsigned(services.clock.set_count)),
     "unix_time": Shown(lambda services, row: double_long_unsigned(max(0, int(services.clock.utc_s())))),
     "active_rate": Shown(lambda services, row: unsigned(services.measurements.rate)),
+    "event_code": Shown(lambda services, row: services.tables.event_code(row.settings["log"]), check=_from_companion),
+    "profile_status": Shown(
+        lambda services, row: services.tables.profiles[row.settings["profile"]].status.value(), check=_from_companion
+    ),
     "text": Shown(lambda services, row: _text(str(row.settings.get("value", ""))), check=_one_text),
     "parameter": Shown(_read_parameter, _write_parameter, check=_one_text),
 }
