@@ -11,8 +11,8 @@ ETX_ONE = 128
 ETX_MAX = 8 * ETX_ONE
 
 _RSS_WEIGHT = 0.25
-_GOOD_MARGIN_DB = 10.0
-_WEAK_ETX = 3 * ETX_ONE
+_GOOD_MARGIN_DB = 6.0
+_ETX_AT_SENSITIVITY = 160
 _FAILURES_TO_BLOCK = 2
 _BLOCK_DOUBLINGS_MAX = 6
 _BLOCKED_ETX_MAX = 4 * ETX_ONE
@@ -20,10 +20,16 @@ _BLOCKED_ETX_MAX = 4 * ETX_ONE
 
 
 def etx_from_rss(rss_dbm: float, sensitivity_dbm: float) -> int:
-    """The guess before anything was sent: 1 with 10 dB in hand, 3 at the sensitivity, and beyond below it."""
-    missing_db = _GOOD_MARGIN_DB - (rss_dbm - sensitivity_dbm)
-    guess = ETX_ONE + (_WEAK_ETX - ETX_ONE) * missing_db / _GOOD_MARGIN_DB
-    return round(min(max(guess, ETX_ONE), ETX_MAX))
+    """The guess before anything was sent, in 1/128.
+
+    At its sensitivity a receiver loses one frame in ten (IEEE 802.15.4-2015, 10.1.7), and the acknowledgement may be
+    lost too: 1.25. Some dB above almost nothing is lost, and a few below nearly all.
+    """
+    margin_db = rss_dbm - sensitivity_dbm
+    if margin_db >= 0.0:
+        share = max(1.0 - margin_db / _GOOD_MARGIN_DB, 0.0)
+        return ETX_ONE + round((_ETX_AT_SENSITIVITY - ETX_ONE) * share)
+    return min(round(_ETX_AT_SENSITIVITY - margin_db * ETX_ONE), ETX_MAX)
 
 
 class Neighbour:
