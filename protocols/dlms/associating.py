@@ -123,7 +123,20 @@ def _ciphering(association: Association, aarq: Aarq, security: ServerSecurity | 
         raise AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "no security setup")
     if title is None or not security.is_known(title):
         raise AssociationRefused(AcseUserDiagnostic.CALLING_AP_TITLE_NOT_RECOGNIZED, "unknown calling AP title")
+    if config.mechanism is Mechanism.HIGH_ECDSA:
+        _check_certificate(title, aarq.calling_ae_qualifier, security)
     return security.unicast(title)
+
+
+def _check_certificate(title: bytes, certificate: bytes | None, security: ServerSecurity) -> None:
+    """The client must have a signing key that is trusted, by the certificate that it brings or by one from before."""
+    asymmetric = security.asymmetric
+    if asymmetric is None:
+        raise AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "no asymmetric keys")
+    if certificate is not None:
+        asymmetric.peers.offered(title, certificate)
+    if asymmetric.verifier(title) is None:
+        raise AssociationRefused(AcseUserDiagnostic.AUTHENTICATION_FAILURE, "untrusted_certificate")
 
 
 def _initiate(
@@ -236,6 +249,8 @@ def _accept(session: Session, association: Association, security: ServerSecurity
     if control and security is not None:
         response = wrap(GLO_TAGS[response[0]], security.unicast(session.client_title).seal(response, control & 0x30))
     high = config.mechanism.is_high
+    asymmetric = None if security is None else security.asymmetric
+    signs = config.mechanism is Mechanism.HIGH_ECDSA and asymmetric is not None
     return Aare(
         context=ContextName.LN_CIPHERED if config.ciphered else ContextName.LN,
         result=AssociationResult.ACCEPTED,
@@ -243,5 +258,6 @@ def _accept(session: Session, association: Association, security: ServerSecurity
         user_information=response,
         mechanism=config.mechanism if high else None,
         authentication_value=session.own_challenge if high else None,
+        responding_ae_qualifier=asymmetric.certificate if signs and asymmetric is not None else None,
         responding_ap_title=security.system_title if security is not None and session.client_title else None,
     ).encode()

@@ -18,8 +18,10 @@ import enum
 from collections.abc import Sequence
 
 from protocols.dlms import acse
+from protocols.dlms.access import AccessItem
 from protocols.dlms.action import ActionRequestNormal, ActionResponseNormal, MethodReference, decode_response
 from protocols.dlms.client_events import (
+    AccessDone,
     ActionDone,
     Associated,
     ClientConfig,
@@ -32,7 +34,8 @@ from protocols.dlms.client_events import (
     Send,
     SetDone,
 )
-from protocols.dlms.client_requests import ActionOperation, GetOperation, Operation, SetOperation
+from protocols.dlms.client_protection import ClientProtection
+from protocols.dlms.client_requests import AccessOperation, ActionOperation, GetOperation, Operation, SetOperation
 from protocols.dlms.client_security import ClientSecurity
 from protocols.dlms.data import Data, Tag, octet_string
 from protocols.dlms.enums import (
@@ -49,22 +52,12 @@ from protocols.dlms.exception import (
     ConfirmedServiceError,
     ExceptionResponse,
 )
+from protocols.dlms.gbt import GENERAL_BLOCK_TRANSFER, GbtEndpoint, GeneralBlockTransfer
+from protocols.dlms.gbt import OVERHEAD_BYTES as GBT_OVERHEAD_BYTES
 from protocols.dlms.get import AttributeReference
 from protocols.dlms.initiate import InitiateRequest, InitiateResponse
 from protocols.dlms.obis import ObisCode
-from protocols.dlms.security.ciphering import (
-    DED_TAGS,
-    GENERAL_DED,
-    GENERAL_GLO,
-    GLO_TAGS,
-    PLAIN_OF_DED,
-    PLAIN_OF_GLO,
-    Ciphering,
-    unwrap,
-    unwrap_general,
-    wrap,
-    wrap_general,
-)
+from protocols.dlms.security.ciphering import GLO_TAGS, unwrap, wrap
 from protocols.dlms.security.gcm import ProtectionError
 from protocols.dlms.security.hls import CHALLENGE_BYTES, HlsExchange, is_challenge
 from protocols.errors import LocalProtocolError, RemoteProtocolError
@@ -74,6 +67,9 @@ _CURRENT_ASSOCIATION = ObisCode(bytes((0, 0, 40, 0, 0, 255)))
 _CONFIRMED = 0xC0
 """Invoke-id-and-priority: confirmed, high priority."""
 _PROTECTION_OVERHEAD_BYTES = 30
+_GENERAL_OVERHEAD_BYTES = 180
+"""Header of general-ciphering and the longest key-info: an ephemeral key with its signature."""
+_SIGNING_OVERHEAD_BYTES = 110
 _LEAST_PDU_BYTES = 64
 _NOTIFICATIONS = (0x0F, 0xC2)
 
@@ -149,7 +145,8 @@ class ClientAssociation:
         self._own_challenge = b""
         self._peer_challenge = b""
         self._dedicated_key: bytes | None = None
-        self._dedicated: Ciphering | None = None
+        self._protection = ClientProtection(config, security, keys)
+        self._gbt: GbtEndpoint | None = None
         self._server_max_bytes = _LEAST_PDU_BYTES
 
     # requests
@@ -160,7 +157,7 @@ class ClientAssociation:
         mechanism = self.config.mechanism
         if mechanism.is_high:
             self._own_challenge = self._keys.random_bytes(CHALLENGE_BYTES[mechanism])
-        self._dedicated = None
+        self._protection.end()
         self._dedicated_key = self._keys.random_bytes(16) if self.config.dedicated_key else None
         return self._aarq()
 
@@ -173,7 +170,9 @@ class ClientAssociation:
 
     def set_many(self, writes: Sequence[tuple[AttributeReference, Data]]) -> bytes:
         """SET of one attribute or of a list, in blocks if it must. Raises LocalProtocolError unless ASSOCIATED."""
-        return self._start(SetOperation(self._next_invoke(), writes, self._room_bytes, self.conformance))
+        return self._start(
+            SetOperation(self._next_invoke(), writes, self._room_bytes(Conformance.BLOCK_SET), self.conformance)
+        )
 
     def action(self, reference: MethodReference, argument: Data | None = None) -> bytes:
         return self.action_many(((reference, argument),))
@@ -181,7 +180,12 @@ class ClientAssociation:
     def action_many(self, calls: Sequence[tuple[MethodReference, Data | None]]) -> bytes:
         """ACTION of one method or of a list, in blocks if it must. Raises LocalProtocolError unless ASSOCIATED."""
         limit_bytes = self.config.max_answer_bytes
-        return self._start(ActionOperation(self._next_invoke(), calls, self._room_bytes, self.conformance, limit_bytes))
+        room_bytes = self._room_bytes(Conformance.BLOCK_ACTION)
+        return self._start(ActionOperation(self._next_invoke(), calls, room_bytes, self.conformance, limit_bytes))
+
+    def access(self, *items: AccessItem) -> bytes:
+        """ACCESS: reads, writes and invocations at once. Raises LocalProtocolError unless ASSOCIATED."""
+        return self._start(AccessOperation(self._next_invoke(), items))
 
     def release(self) -> bytes:
         """The RLRQ. Raises LocalProtocolError unless ASSOCIATED."""
@@ -197,19 +201,21 @@ class ClientAssociation:
             return self._aarq()
         if self.state is ClientState.RELEASING:
             return self._rlrq()
+        if self._gbt is not None:
+            return self._gbt.repeat()[0]
         if self.state in (ClientState.AUTHENTICATING, ClientState.AWAITING):
             return self._protect(self._last_plain)
         raise LocalProtocolError(f"nothing to repeat while {self.state.name}")
 
     def abandon(self) -> None:
         """Forget the request and the association; back to IDLE. For a transport that was lost."""
-        self._operation = None
+        self._operation = self._gbt = None
+        self._protection.end()
         self._advance(Cause.ABANDON)
 
     def abandon_request(self) -> None:
         """Forget the request that is out, keep the association; a late answer is then no answer."""
-        self._operation = None
-        self._advance(Cause.ANSWERED)
+        self._end_request()
 
     # answers
 
@@ -227,7 +233,24 @@ class ClientAssociation:
             return self._on_exception(ExceptionResponse.decode(apdu))
         if tag == CONFIRMED_SERVICE_ERROR:
             return self._on_service_error(ConfirmedServiceError.decode(apdu))
-        plain = self._unprotect(apdu)
+        if tag == GENERAL_BLOCK_TRANSFER:
+            return self._on_block(GeneralBlockTransfer.decode(apdu))
+        return self._on_whole(apdu)
+
+    def _on_block(self, block: GeneralBlockTransfer) -> tuple[Event, ...]:
+        if self.state is not ClientState.AWAITING or not self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+            raise RemoteProtocolError(f"a general-block-transfer while {self.state.name}")
+        if self._gbt is None:
+            self._gbt = self._endpoint()
+        outgoing, complete = self._gbt.receive(block)
+        sends = tuple(Send(apdu) for apdu in outgoing)
+        if complete is None:
+            return sends
+        self._gbt = None
+        return (*sends, *self._on_whole(complete)) if complete else sends
+
+    def _on_whole(self, apdu: bytes) -> tuple[Event, ...]:
+        plain = self._protection.unprotect(apdu)
         if plain[0] in _NOTIFICATIONS:
             return (NotificationReceived(plain),)
         if plain[0] == EXCEPTION_RESPONSE:
@@ -245,8 +268,7 @@ class ClientAssociation:
         if isinstance(outcome, bytes):
             self._last_plain = outcome
             return (Send(self._protect(outcome)),)
-        self._operation = None
-        self._advance(Cause.ANSWERED)
+        self._end_request()
         return (outcome,)
 
     def _on_aare(self, aare: acse.Aare) -> tuple[Event, ...]:
@@ -262,6 +284,9 @@ class ClientAssociation:
         if security is None or not (self.config.ciphered or self.config.mechanism.is_high):
             return self._on_accepted(aare)
         security.learn_server_title(aare.responding_ap_title)
+        title, certificate = security.server_system_title, aare.responding_ae_qualifier
+        if security.asymmetric is not None and title is not None and certificate is not None:
+            security.asymmetric.peers.offered(title, certificate)
         try:
             return self._on_accepted(aare)
         except RemoteProtocolError:
@@ -328,8 +353,7 @@ class ClientAssociation:
             self._advance(Cause.RELEASED)
             return (Released(),)
         if self.state is ClientState.AWAITING:
-            self._operation = None
-            self._advance(Cause.ANSWERED)
+            self._end_request()
             return (RequestFailed(reason, exception),)
         raise RemoteProtocolError(f"an ExceptionResponse ({reason}) while {self.state.name}")
 
@@ -339,8 +363,7 @@ class ClientAssociation:
             self._advance(Cause.REFUSED)
             return (Refused(reason),)
         if self.state is ClientState.AWAITING:
-            self._operation = None
-            self._advance(Cause.ANSWERED)
+            self._end_request()
             return (RequestFailed(reason, error),)
         raise RemoteProtocolError(f"a ConfirmedServiceError ({reason}) while {self.state.name}")
 
@@ -354,6 +377,10 @@ class ClientAssociation:
             self._trace("dlms.client", server_sap=self.config.server_sap, cause=cause.name, state=state.name)
         self.state = state
 
+    def _end_request(self) -> None:
+        self._operation = self._gbt = None
+        self._advance(Cause.ANSWERED)
+
     def _next_invoke(self) -> int:
         self._invoke = (self._invoke + 1) & 0x0F
         return _CONFIRMED | self._invoke
@@ -366,19 +393,39 @@ class ClientAssociation:
         self._operation, self._last_plain = operation, plain
         return self._protect(plain)
 
-    @property
-    def _room_bytes(self) -> int:
-        return self._server_max_bytes - (_PROTECTION_OVERHEAD_BYTES if self.config.ciphered else 0)
+    def _protect(self, plain: bytes) -> bytes:
+        """Protected, and in its first block if it is too long for the server."""
+        apdu = self._protection.protect(plain)
+        self._gbt = None
+        if len(apdu) <= self._server_max_bytes or not self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+            return apdu
+        self._gbt = self._endpoint()
+        return self._gbt.send(apdu)[0]
 
-    def _control(self) -> int:
-        return (int(self.config.policy) & 0x0C) << 2
+    def _endpoint(self) -> GbtEndpoint:
+        config = self.config
+        block_bytes = self._server_max_bytes - GBT_OVERHEAD_BYTES
+        return GbtEndpoint(block_bytes, window=config.gbt_window, burst=1, limit_bytes=config.max_answer_bytes)
+
+    def _room_bytes(self, blocks: Conformance) -> int:
+        """What a plain APDU may have before it is cut by the service itself."""
+        if self.conformance & Conformance.GENERAL_BLOCK_TRANSFER and not self.conformance & blocks:
+            return self.config.max_answer_bytes
+        return self._server_max_bytes - self._overhead_bytes
+
+    @property
+    def _overhead_bytes(self) -> int:
+        config = self.config
+        ciphering = _PROTECTION_OVERHEAD_BYTES if config.ciphered else 0
+        general = _GENERAL_OVERHEAD_BYTES if config.key_scheme is not None else 0
+        return ciphering + general + (_SIGNING_OVERHEAD_BYTES if config.sign else 0)
 
     def _initiate_request(self) -> bytes:
         config = self.config
         request = InitiateRequest(config.conformance, config.max_receive_pdu_bytes, self._dedicated_key).encode()
         if not config.ciphered or self._security is None:
             return request
-        return wrap(GLO_TAGS[request[0]], self._security.ciphering.seal(request, self._control()))
+        return wrap(GLO_TAGS[request[0]], self._security.ciphering.seal(request, self._protection.control))
 
     def _aarq(self) -> bytes:
         mechanism = self.config.mechanism
@@ -390,8 +437,15 @@ class ClientAssociation:
             mechanism=None if mechanism is Mechanism.NONE else mechanism,
             authentication_value=None if mechanism is Mechanism.NONE else value,
             calling_ap_title=self._security.system_title if has_title and self._security is not None else None,
+            calling_ae_qualifier=self._certificate,
             authentication_functional_unit=mechanism is not Mechanism.NONE,
         ).encode()
+
+    @property
+    def _certificate(self) -> bytes | None:
+        """Ours, for a mechanism that signs."""
+        asymmetric = None if self._security is None else self._security.asymmetric
+        return asymmetric.certificate if asymmetric and self.config.mechanism is Mechanism.HIGH_ECDSA else None
 
     def _rlrq(self) -> bytes:
         return acse.Rlrq(user_information=self._initiate_request() if self.config.ciphered else None).encode()
@@ -402,16 +456,15 @@ class ClientAssociation:
             raise RemoteProtocolError("an AARE without InitiateResponse")
         if information[:1] == b"\x28" and self._security is not None:
             control, _, information = self._security.ciphering.open(unwrap(information))
-            self._check_control(control)
-        elif self.config.ciphered and self._required_control:
+            self._protection.check_control(control)
+        elif self._protection.required_control:
             raise ProtectionError("the InitiateResponse is not protected", "policy")
         return InitiateResponse.decode(information)
 
     def _take(self, response: InitiateResponse) -> None:
         self.conformance = Conformance(int(response.conformance) & int(self.config.conformance))
         self._server_max_bytes = max(response.max_receive_pdu_bytes or 0xFFFF, _LEAST_PDU_BYTES)
-        if self._dedicated_key is not None and self._security is not None:
-            self._dedicated = self._security.dedicated(self._dedicated_key)
+        self._protection.begin(self._dedicated_key)
 
     def _associated(self) -> Associated:
         title = None if self._security is None else self._security.server_system_title
@@ -421,6 +474,7 @@ class ClientAssociation:
         security = self._security
         if security is None or security.server_system_title is None:
             raise LocalProtocolError("a high mechanism without security")
+        asymmetric = security.asymmetric
         return HlsExchange(
             mechanism=self.config.mechanism,
             own_title=security.system_title,
@@ -429,58 +483,9 @@ class ClientAssociation:
             peer_challenge=self._peer_challenge,
             secret=self.config.secret,
             ciphering=security.ciphering,
+            signer=None if asymmetric is None else asymmetric.signer,
+            verifier=None if asymmetric is None else asymmetric.verifier(security.server_system_title),
         )
-
-    # protection
-
-    @property
-    def _required_control(self) -> int:
-        """What an answer's security control must have."""
-        return (int(self.config.policy) & 0x60) >> 1
-
-    def _check_control(self, control: int) -> None:
-        if self._required_control & ~control:
-            raise ProtectionError("the answer is protected less than the policy asks for", "policy")
-
-    def _protect(self, plain: bytes) -> bytes:
-        control = self._control()
-        if not self.config.ciphered or not control or self._security is None:
-            return plain
-        dedicated = self._dedicated
-        ciphering = self._security.ciphering if dedicated is None else dedicated
-        tag = (GLO_TAGS if dedicated is None else DED_TAGS).get(plain[0])
-        if self.config.general_ciphering or tag is None:
-            general = GENERAL_GLO if dedicated is None else GENERAL_DED
-            return wrap_general(general, ciphering.own_title, ciphering.seal(plain, control))
-        return wrap(tag, ciphering.seal(plain, control))
-
-    def _unprotect(self, apdu: bytes) -> bytes:
-        tag = apdu[0]
-        if tag not in PLAIN_OF_GLO and tag not in PLAIN_OF_DED and tag not in (GENERAL_GLO, GENERAL_DED):
-            if self.config.ciphered and self._required_control:
-                raise ProtectionError("an answer that is not protected", "policy")
-            return apdu
-        if self._security is None:
-            raise RemoteProtocolError("a ciphered APDU, and no key for it")
-        is_dedicated = tag in PLAIN_OF_DED or tag == GENERAL_DED
-        ciphering = self._dedicated if is_dedicated else self._security.ciphering
-        if ciphering is None:
-            raise RemoteProtocolError("a dedicated ciphering that was not agreed")
-        plain_tag = None
-        if tag in (GENERAL_GLO, GENERAL_DED):
-            title, sealed = unwrap_general(apdu)
-            if title != ciphering.peer_title:
-                raise ProtectionError("an APDU under another system title", "wrong_title")
-        else:
-            sealed = unwrap(apdu)
-            plain_tag = (PLAIN_OF_DED if is_dedicated else PLAIN_OF_GLO)[tag]
-        if not sealed:
-            raise ProtectionError("nothing inside", "truncated")
-        self._check_control(sealed[0])
-        plain = ciphering.open(sealed).plain
-        if not plain or (plain_tag is not None and plain[0] != plain_tag):
-            raise RemoteProtocolError("the protected APDU is not of its tag's kind")
-        return plain
 
 
 def _initiate_error(aare: acse.Aare) -> str:
@@ -491,6 +496,8 @@ def _initiate_error(aare: acse.Aare) -> str:
 
 
 __all__ = [
+    "AccessDone",
+    "AccessItem",
     "ActionDone",
     "Associated",
     "AttributeReference",

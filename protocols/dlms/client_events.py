@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from protocols.dlms.access import AccessResult
 from protocols.dlms.action import MethodOutcome
 from protocols.dlms.data import Data
 from protocols.dlms.enums import (
@@ -13,6 +14,7 @@ from protocols.dlms.enums import (
     Mechanism,
 )
 from protocols.dlms.exception import ConfirmedServiceError, ExceptionResponse
+from protocols.dlms.security.general_protection import KeyScheme
 from protocols.dlms.security.keys import Policy
 
 
@@ -27,8 +29,14 @@ class ClientConfig:
     policy: Policy = Policy.AUTHENTICATED_AND_ENCRYPTED
     general_ciphering: bool = False
     """True sends general-glo-ciphering, False the glo- form of each service."""
+    key_scheme: KeyScheme | None = None
+    """Not None sends general-ciphering, with a key that comes this way."""
+    sign: bool = False
+    """Wrap every request into general-signing, and ask for signed answers."""
     dedicated_key: bool = False
     """Agree on a key for this association, and use it."""
+    gbt_window: int = 1
+    """Blocks of general-block-transfer that the server may send in a row, where its transport allows it."""
     conformance: Conformance = DEFAULT_CONFORMANCE
     max_receive_pdu_bytes: int = 1024
     max_answer_bytes: int = 4 * 1024 * 1024
@@ -79,6 +87,11 @@ class ActionDone:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessDone:
+    results: tuple[AccessResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """The association is closed."""
 
@@ -98,4 +111,15 @@ class NotificationReceived:
     apdu: bytes
 
 
-Event = Send | Associated | Refused | GetDone | SetDone | ActionDone | Released | RequestFailed | NotificationReceived
+Event = (
+    Send
+    | Associated
+    | Refused
+    | GetDone
+    | SetDone
+    | ActionDone
+    | AccessDone
+    | Released
+    | RequestFailed
+    | NotificationReceived
+)

@@ -8,15 +8,16 @@ from typing import Protocol
 from protocols.cursor import Reader
 from protocols.dlms import action, get
 from protocols.dlms import set as set_apdu
+from protocols.dlms.access import CONFIRMED, AccessItem, AccessRequest, AccessResponse
 from protocols.dlms.action import MethodReference
-from protocols.dlms.client_events import ActionDone, GetDone, RequestFailed, SetDone
+from protocols.dlms.client_events import AccessDone, ActionDone, GetDone, RequestFailed, SetDone
 from protocols.dlms.data import NULL, Data, decode, encode
 from protocols.dlms.enums import Conformance, DataAccessResult
 from protocols.dlms.get import AttributeReference
 from protocols.dlms.set import DataBlock
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
-Done = GetDone | SetDone | ActionDone | RequestFailed
+Done = GetDone | SetDone | ActionDone | AccessDone | RequestFailed
 _BLOCK_OVERHEAD_BYTES = 12
 
 
@@ -244,3 +245,20 @@ class ActionOperation:
         if len(outcomes) != len(self._references):
             raise RemoteProtocolError(f"{len(outcomes)} results for {len(self._references)} methods")
         return ActionDone(outcomes)
+
+
+class AccessOperation:
+    def __init__(self, invoke: int, items: Sequence[AccessItem]) -> None:
+        self._long_invoke_id = CONFIRMED | invoke
+        self._items = tuple(items)
+
+    def first(self) -> bytes:
+        return AccessRequest(self._long_invoke_id, self._items).encode()
+
+    def advance(self, apdu: bytes) -> bytes | Done | None:
+        response = AccessResponse.decode(apdu)
+        if response.long_invoke_id & 0xFFFFFF != self._long_invoke_id & 0xFFFFFF:
+            raise RemoteProtocolError("an answer to another ACCESS request")
+        if len(response.results) != len(self._items):
+            raise RemoteProtocolError(f"{len(response.results)} results for {len(self._items)} items")
+        return AccessDone(response.results)

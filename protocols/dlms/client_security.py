@@ -5,8 +5,11 @@ from __future__ import annotations
 from protocols.dlms.security.ciphering import Ciphering
 from protocols.dlms.security.counters import CounterStore, MemoryCounterStore, ReceiveCounter, SendCounter
 from protocols.dlms.security.gcm import Gcm
+from protocols.dlms.security.general_protection import GeneralPeer, UsedKeys
 from protocols.dlms.security.keys import Suite, SymmetricKeys
+from protocols.dlms.security.peer import AsymmetricKeys
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.ports import KeySource
 
 
 class ClientSecurity:
@@ -24,12 +27,15 @@ class ClientSecurity:
         suite: Suite = Suite.SUITE_0,
         server_system_title: bytes | None = None,
         reserve: int = 256,
+        asymmetric: AsymmetricKeys | None = None,
     ) -> None:
         """`server_system_title` None takes the one that the first AARE brings."""
         if len(system_title) != 8:
             raise LocalProtocolError(f"a system title has 8 bytes, not {len(system_title)}")
         self.system_title = system_title
         self.suite = suite
+        self.asymmetric = asymmetric
+        self._used_keys = UsedKeys(store, "used_keys")
         self._keys = keys
         self._store = store
         self._gcm = Gcm(keys.encryption, keys.authentication)
@@ -83,6 +89,24 @@ class ClientSecurity:
             self._server_title or b"",
             SendCounter(memory, "send"),
             ReceiveCounter(memory, "receive"),
+        )
+
+    def peer(self, keys: KeySource) -> GeneralPeer:
+        """General protection towards the server, for one association. Raises LocalProtocolError before its title is
+        known."""
+        title = self._server_title
+        if title is None:
+            raise LocalProtocolError("general protection needs the server's system title")
+        return GeneralPeer(
+            own_title=self.system_title,
+            peer_title=title,
+            suite=self.suite,
+            keys=keys,
+            used=self._used_keys,
+            authentication_key=lambda: self._keys.authentication,
+            master_key=lambda: self._keys.master,
+            unicast=lambda: self.ciphering,
+            asymmetric=self.asymmetric,
         )
 
     def change_keys(self, keys: SymmetricKeys) -> None:

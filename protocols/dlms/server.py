@@ -281,7 +281,7 @@ class CosemServer:
         self._journal.emit("protection", client_sap, error.reason, now)
         if error.reason == "policy":
             return _NO_ASSOCIATION
-        if error.reason != "replay" or self.security is None or session is None:
+        if error.reason != "replay" or self.security is None or session is None or not session.client_title:
             return _DECIPHERING
         least = min(self.security.unicast(session.client_title).receive.least, 0xFFFFFFFF)
         counter_error = ServiceError.INVOCATION_COUNTER_ERROR
