@@ -22,6 +22,7 @@ from protocols.mesh.rpl.messages import (
 )
 from protocols.mesh.rpl.objective import Candidate, rank_of, select_parents
 from protocols.mesh.rpl.port import RouterPort
+from protocols.mesh.rpl.solicitation import Solicitation
 from protocols.mesh.timers import TimersProfile, TrickleProfile
 from protocols.mesh.trickle import Trickle
 
@@ -50,9 +51,7 @@ class RplRouter:
         self._counters = counters
         self._dao = DaoSender(profile, rng)
         self._reset_dodag()
-        self._dis_at: float | None = None
-        self._dis_interval_s = profile.dis_interval_s
-        self._select_at: float | None = None
+        self._solicitation = Solicitation(profile, rng)
         self._poison_again = False
         self._probe_at: float | None = None
         self._dtsn_heard_at = 0.0
@@ -95,32 +94,28 @@ class RplRouter:
         """Look for a parent: solicit until one is found."""
         self._reset_dodag()
         self._dao.stop()
-        self._solicit(now)
+        self._solicitation.end()
+        self._solicitation.begin(now)
 
     def stop(self) -> None:
         previous = self.parent
         self._reset_dodag()
         self._dao.stop()
-        self._dis_at = self._select_at = self._probe_at = None
+        self._solicitation.end()
+        self._probe_at = None
         if previous is not None:
             self._port.parent_changed(previous, None)
 
-    def _solicit(self, now: float) -> None:
-        self._dis_interval_s = self._profile.dis_interval_s
-        self._dis_at = now + self._rng.uniform(0.0, self._dis_interval_s / 2)
-        self._select_at = None
-
     def next_deadline(self) -> float | None:
         trickle_at = self._trickle.deadline if self._trickle else None
-        deadlines = (self._dis_at, self._select_at, self._probe_at, self._dao.deadline, trickle_at)
+        deadlines = (self._solicitation.next_deadline(), self._probe_at, self._dao.deadline, trickle_at)
         return min((at for at in deadlines if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
-        if self._select_at is not None and now >= self._select_at:
-            self._select_at = None
+        if self._solicitation.is_time_to_select(now):
             self._evaluate(now)
-        if self._dis_at is not None and now >= self._dis_at:
-            self._send_dis(now)
+        if self._solicitation.is_time_to_ask(now):
+            self._ask_for_dios()
         if self._trickle is not None and self._trickle.handle(now):
             self._send_dio(None)
         if self._probe_at is not None and now >= self._probe_at:
@@ -137,13 +132,11 @@ class RplRouter:
         if parent is not None and parent.heard_at <= self._dtsn_heard_at:
             self._port.send_dis(parent.eui64)
 
-    def _send_dis(self, now: float) -> None:
+    def _ask_for_dios(self) -> None:
         if self._poison_again:
             self._poison_again = False
             self._send_dio(None)
         self._port.send_dis(None)
-        self._dis_at = now + self._dis_interval_s * self._rng.uniform(0.75, 1.0)
-        self._dis_interval_s = min(self._dis_interval_s * 2, self._profile.dis_interval_max_s)
 
     # DIO and DIS
 
@@ -165,8 +158,8 @@ class RplRouter:
             self._trickle.hear_consistent()
         if self._parents:
             self._evaluate(now)
-        elif self._candidates and self._select_at is None:
-            self._select_at = now + self._profile.dis_interval_s / 2
+        elif self._candidates:
+            self._solicitation.wait_for_others(now)
 
     def _follow(self, dio: Dio, now: float) -> bool:
         """Whether the DIO is of the DODAG version that this node is in, or now comes into."""
@@ -214,7 +207,7 @@ class RplRouter:
             self._configuration = dio.configuration
         if previous is not None:
             self._port.parent_changed(previous, None)
-        self._select_at = now + self._profile.dis_interval_s / 2
+        self._solicitation.wait_for_others(now)
         self._everybody_sends = True
         if self._trickle is not None:
             self._trickle.stop()
@@ -303,7 +296,7 @@ class RplRouter:
         self._keep_backup(backup_before)
         rank_before, self.rank = self.rank, rank
         self._lowest_rank = min(self._lowest_rank, rank)
-        self._dis_at = self._select_at = None
+        self._solicitation.end()
         if previous != self.parent:
             self._port.parent_changed(previous, self.parent)
             self._dao.schedule(now, self._spread_s() if self._everybody_sends else self._profile.dao_delay_s)
@@ -363,8 +356,7 @@ class RplRouter:
         if was_advertised:
             self._send_dio(None)
             self._poison_again = True
-        if self._dis_at is None:
-            self._solicit(now)
+        self._solicitation.begin(now)
         if previous is not None:
             self._port.parent_changed(previous, None)
         if previous is not None or was_confirmed:
