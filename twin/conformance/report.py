@@ -16,6 +16,8 @@ import jinja2
 from markupsafe import Markup
 
 from twin.conformance.catalogue import catalogue
+from twin.conformance.matrix import interoperability_matrix
+from twin.conformance.tables import Table as Table  # part of this module's face
 from twin.conformance.verdicts import Attempt, CaseResult, Measurement, Verdict, worst
 
 _COUNTED = (Verdict.PASS, Verdict.FAIL, Verdict.ERROR, Verdict.TIMEOUT, Verdict.SKIP)
@@ -28,13 +30,6 @@ class Figure:
     title: str
     caption: str
     svg: str
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str | float | int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,14 @@ class RunReport:
     tables: tuple[Table, ...] = ()
     warnings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader must know to take the verdicts for what they are."""
+    cases_title: str = "Steps"
+
+    @property
+    def matrix(self) -> tuple[Table, ...]:
+        """The cases by OSI layer, SGAM layer and UNECE dimension; empty where none carries them."""
+        return interoperability_matrix(self.cases)
 
     @property
     def verdict(self) -> Verdict:
@@ -93,6 +96,7 @@ def to_json(report: RunReport) -> str:
             for identifier, _, verdict, shown_by in report.requirements()
         ],
         "statistics": report.statistics,
+        **({"notes": list(report.notes)} if report.notes else {}),
         "warnings": list(report.warnings),
         "files": list(report.files),
     }
@@ -100,7 +104,7 @@ def to_json(report: RunReport) -> str:
 
 
 def _case(case: CaseResult) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "name": case.name,
         "title": case.title,
         "verdict": case.verdict,
@@ -108,6 +112,12 @@ def _case(case: CaseResult) -> dict[str, Any]:
         "requirements": list(case.requirements),
         "attempts": [_attempt(attempt) for attempt in case.attempts],
     }
+    if case.purpose:
+        document["purpose"] = case.purpose
+    if case.layers is not None:
+        layers = case.layers
+        document["layers"] = {"osi": layers.osi, "sgam": layers.sgam, "unece": layers.unece}
+    return document
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
@@ -158,6 +168,8 @@ def to_junit(report: RunReport) -> str:
             f"{m.name} = {m.value} {m.unit}".rstrip() + (f" ({m.limit.text}: {m.verdict})" if m.limit else "")
             for m in case.last.measurements
         ]
+        if case.purpose:
+            lines.insert(0, case.purpose)
         if case.requirements:
             lines.insert(0, f"requirements: {', '.join(case.requirements)}")
         ElementTree.SubElement(element, "system-out").text = "\n".join(lines)

@@ -56,6 +56,10 @@ def equals(expected: Value) -> Limit:
     return Limit(f"= {expected}", lambda value: type(value) is type(expected) and value == expected)
 
 
+def one_of(*expected: Value) -> Limit:
+    return Limit(" or ".join(str(item) for item in expected), lambda value: value in expected)
+
+
 def differs_from(other: Value) -> Limit:
     return Limit(f"≠ {other}", lambda value: value is not None and value != other)
 
@@ -120,6 +124,33 @@ class Attempt:
     attachments: tuple[str, ...] = ()
 
 
+class SgamLayer(enum.StrEnum):
+    """Interoperability layers of the Smart Grid Architecture Model."""
+
+    BUSINESS = "business"
+    FUNCTION = "function"
+    INFORMATION = "information"
+    COMMUNICATION = "communication"
+    COMPONENT = "component"
+
+
+class UneceDimension(enum.StrEnum):
+    """UNECE's dimensions of interoperability."""
+
+    TECHNICAL = "technical"
+    INFORMATIONAL = "informational"
+    ORGANIZATIONAL = "organizational"
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Where a case belongs: OSI layer (1 to 7), SGAM layer, UNECE dimension."""
+
+    osi: int
+    sgam: SgamLayer
+    unece: UneceDimension
+
+
 @dataclass(frozen=True, slots=True)
 class CaseResult:
     """A step of a scenario, or a conformance case, with every attempt. The last attempt decides."""
@@ -128,6 +159,9 @@ class CaseResult:
     title: str
     requirements: tuple[str, ...]
     attempts: tuple[Attempt, ...]
+    purpose: str = ""
+    """What it is about, in a sentence or two; empty where the title says it."""
+    layers: Layers | None = None
 
     @property
     def last(self) -> Attempt:
