@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from twin_runs import Run, twin_run
 
+from twin.brokers.mosquitto import find_mosquitto
+
 REPEATABLE = ("air.pcap", "events.jsonl", "report.json", "report.xml", "report.html", "keys.json")
 
 
@@ -29,10 +31,10 @@ def test_the_script_is_at_most_four_simulated_minutes(village: Run) -> None:
 @pytest.mark.requirement("UC-I.1")
 @pytest.mark.requirement("UC-I.2")
 def test_every_meter_is_registered_once_with_its_identity(village: Run) -> None:
-    with sqlite3.connect(village.folder / "mdms.sqlite") as database:
-        rows = database.execute(
-            "select serial, eui64, hardware_revision, public_keys_json, authentication_mechanism from meters"
-        ).fetchall()
+    database = sqlite3.connect(village.folder / "mdms.sqlite")
+    rows = database.execute(
+        "select serial, eui64, hardware_revision, public_keys_json, authentication_mechanism from meters"
+    ).fetchall()
     database.close()
     assert len(rows) == 12
     assert len({row[1] for row in rows}) == 12
@@ -121,3 +123,36 @@ def test_scapy_on_the_air_leaves_the_same_capture(village: Run, tmp_path: Path) 
     scapy = twin_run(tmp_path, "village", "--seed", "7", "--air", "scapy")
     assert scapy.status == 0, scapy.stderr
     assert (scapy.folder / "air.pcap").read_bytes() == (village.folder / "air.pcap").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return twin_run(tmp_path_factory.mktemp("refusals"), "refusals", "--seed", "3")
+
+
+@pytest.mark.requirement("UC-I.3")
+def test_a_wrong_key_and_an_unknown_meter_are_refused_and_logged(refusals: Run) -> None:
+    assert refusals.status == 0, refusals.stderr
+    database = sqlite3.connect(refusals.folder / "mdms.sqlite")
+    serials = [row[0] for row in database.execute("select serial from meters where state = 'registered'")]
+    kinds = {row[0] for row in database.execute("select kind from events where kind like 'meter-%'")}
+    database.close()
+    assert serials == ["IHM5000001"]
+    assert {"meter-refused", "meter-unknown"} <= kinds
+    assert "Traceback" not in (refusals.folder / "run.log").read_text()
+
+
+def test_the_village_passes_in_real_time_with_a_real_broker(tmp_path: Path) -> None:
+    if find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed: make system")
+    real = twin_run(tmp_path, "village", "--seed", "7", "--clock", "real", "--broker", "mosquitto")
+    assert real.status == 0, real.stderr
+    assert real.report["conditions"]["clock"] == "real"
+    assert "mosquitto" in real.report["conditions"]["real"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(1, 21))
+def test_the_village_passes_with_twenty_seeds(seed: int, tmp_path: Path) -> None:
+    run = twin_run(tmp_path, "village", "--seed", str(seed))
+    assert run.status == 0, run.stderr
