@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from protocols.dlms.client import ClientAssociation, ClientConfig, ClientSecurity, Event, Send
 from protocols.dlms.data import (
@@ -168,7 +169,7 @@ class Meter:
         everything = full_access(objects)
         read_only = ObjectAccess({1: Access.READ, 2: Access.READ, 3: Access.READ})
         self.store = MemoryCounterStore() if store is None else store
-        self.security = ServerSecurity(METER_TITLE, KEYS, self.store, policy=policy, client_system_title=CLIENT_TITLE)
+        self.security = ServerSecurity(METER_TITLE, replace(KEYS), self.store, policy=policy, client_system_title=CLIENT_TITLE)
         self.management = Association(
             AssociationConfig(
                 MANAGEMENT,
