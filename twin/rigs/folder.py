@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -13,10 +14,10 @@ from protocols.ports import Trace
 from twin.clock.clocks import RunClock
 
 _MARKER = "events.jsonl"
-_MADE_BY_A_RUN = (
+_FILES_OF_A_RUN = (
     "report.html", "report.xml", "report.json", "air.pcap", "keys.json", "events.jsonl", "run.log", "mdms.sqlite",
-    "mosquitto.log", "mosquitto.conf",
 )  # fmt: skip
+_FOLDERS_OF_A_RUN = ("dcu", "mosquitto")
 
 
 def default_folder(scenario: str, seed: int, root: Path = Path("runs")) -> Path:
@@ -39,8 +40,11 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()) and not (path / _MARKER).exists():
                 raise BadInputError("is not empty, and no run made it; name another folder with --out", file=str(path))
-            for name in _MADE_BY_A_RUN:
+            for name in _FILES_OF_A_RUN:
                 (path / name).unlink(missing_ok=True)
+            for name in _FOLDERS_OF_A_RUN:
+                if (path / name).is_dir():
+                    shutil.rmtree(path / name)
         except OSError as error:
             raise BadInputError(f"cannot be used as a run folder: {error.strerror}", file=str(path)) from None
 

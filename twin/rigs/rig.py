@@ -136,7 +136,8 @@ async def open_rig(
         stack.callback(air.close)
         write_keys(folder.file(KEYS), parts.link_key.key)
         dcu_radio = air.add_radio(DCU_NODE, parts.dcu_eui64, Position(*scenario.dcu.position))
-        air.capture_to(folder.file(CAPTURE), start_utc_s=clock.utc_s() - clock.loop.time(), observer=DCU_NODE)
+        if scenario.capture:
+            air.capture_to(folder.file(CAPTURE), start_utc_s=clock.utc_s() - clock.loop.time(), observer=DCU_NODE)
         meters = build_meters(scenario, parts, radio_settings(scenario), air, clock, seeds, keys, trace)
         broker = await stack.enter_async_context(
             open_broker(options.broker, scenario.dcu.id, parts, clock, seeds, folder, trace)
@@ -152,7 +153,7 @@ async def open_rig(
         stack.push_async_callback(hes.stop)
         _announce(hes, parts)
         hes.start()
-        storage = _dcu_storage(clock, folder)
+        storage, dcu_keys, dcu_rng = _dcu_storage(clock, folder), keys("dcu"), seeds.stream("dcu")
         dcu = RigDcu(
             lambda: Dcu(
                 _dcu_config(scenario, parts),
@@ -160,8 +161,8 @@ async def open_rig(
                 radio=dcu_radio.host,
                 uplink=broker.dcu_uplink(),
                 storage=storage,
-                key_source=keys("dcu"),
-                rng=seeds.stream("dcu"),
+                key_source=dcu_keys,
+                rng=dcu_rng,
                 utc_s=clock.utc_s,
                 trace=trace.of(DCU_NODE),
             ),

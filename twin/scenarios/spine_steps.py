@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from protocols.headend.quantities import ON_DEMAND
 from twin.conformance.verdicts import Record, at_least, at_most, differs_from, equals, within
 from twin.hes.hes import ReadResult
+from twin.hes.tables import EventRecord, MeterState
 from twin.hes.tables import Meter as MeterRow
-from twin.hes.tables import MeterState
 from twin.rigs.meters import RigMeter
 from twin.rigs.rig import DCU_NODE, Rig
 from twin.scenarios.steps import SkipStep, step
@@ -35,10 +36,11 @@ async def join(rig: Rig, record: Record, within_s: float = 120.0) -> None:
 
 
 @step("use case I: every meter is registered", timeout_s=180, requirement=("UC-I.1", "UC-I.2"))
-async def register(rig: Rig, record: Record, within_s: float = 120.0) -> None:
+async def register(rig: Rig, record: Record, meters: Sequence[str] | None = None, within_s: float = 120.0) -> None:
     """Mutual authentication, and the row that the head-end keeps: serial, MAC, public keys, hardware revision."""
     started_s = rig.clock.now()
-    wanted = {meter.serial for meter in rig.meters.values()}
+    expected = [rig.meter(name) for name in meters or rig.meters]
+    wanted = {meter.serial for meter in expected}
 
     def registered() -> dict[str, MeterRow]:
         return {row.serial: row for row in rig.hes.meters() if row.state == MeterState.REGISTERED}
@@ -47,7 +49,7 @@ async def register(rig: Rig, record: Record, within_s: float = 120.0) -> None:
     rows = {serial: row for serial, row in registered().items() if serial in wanted}
     record.measure("meters registered", len(rows), limit=equals(len(wanted)))
     record.measure("time until the last one was registered", rig.clock.now() - started_s, unit="s")
-    agreed = sum(_row_agrees(meter, rows.get(meter.serial)) for meter in rig.meters.values())
+    agreed = sum(_row_agrees(meter, rows.get(meter.serial)) for meter in expected)
     record.measure("rows that agree with the meters' own identity", agreed, limit=equals(len(wanted)))
     mutual = sum(row.authentication_mechanism == 5 for row in rows.values())
     record.measure("meters authenticated mutually by HLS 5 (GMAC)", mutual, limit=equals(len(wanted)))
@@ -65,6 +67,26 @@ def _row_agrees(meter: RigMeter, row: MeterRow | None) -> bool:
         and row.hardware_revision == meter.provision.model.hardware_revision
         and keys == {"signing": signing.hex(), "agreement": agreement.hex()}
     )
+
+
+@step("a meter is refused", timeout_s=120, requirement="UC-I.3")
+async def refused(rig: Rig, record: Record, meter: str, event: str, within_s: float = 60.0) -> None:
+    """It is in the mesh, but the head-end keeps no row of it, and has an event that says why."""
+    target = rig.meter(meter)
+    mine = target.eui64.hex()
+
+    def logged() -> list[EventRecord]:
+        return [row for row in rig.hes.events(kind=event) if (row.eui64 or "").lower() == mine]
+
+    await rig.until(lambda: bool(logged()), timeout_s=within_s)
+    record.measure(f"events {event!r} about the meter", len(logged()), limit=at_least(1))
+    record.measure("what the event says", logged()[0].details_json if logged() else None, limit=differs_from("{}"))
+    await asyncio.sleep(within_s)
+    state = next((row.state for row in rig.hes.meters() if row.serial == target.serial), "no row")
+    record.measure("the meter at the head-end", state, limit=differs_from(MeterState.REGISTERED.value))
+    result = await rig.hes.read_meter(target.serial, timeout_s=10) if target.settings.known_to_hes else None
+    if result is not None:
+        record.measure("a reading of it", result.status, limit=differs_from("ok"))
 
 
 @step("a far meter is relayed", timeout_s=60, requirement="NET-1")
