@@ -11,6 +11,7 @@ import yaml
 
 from meters.datafile import DataFile, parse, read_text
 from protocols.errors import BadInputError
+from twin.scenarios.fleet import with_fleet
 from twin.scenarios.schema import Parameter, Scenario
 
 
@@ -54,7 +55,7 @@ def load_scenario(name_or_path: str, overrides: list[str] | None = None) -> Load
     for key, value in settings:
         if key in declared:
             values[key] = _parameter_value(key, value, scenario.parameters[key])
-    return LoadedScenario(scenario, values, file)
+    return LoadedScenario(with_fleet(scenario, values), values, file)
 
 
 def _find(name_or_path: str) -> DataFile:

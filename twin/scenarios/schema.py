@@ -54,6 +54,21 @@ class MeterSettings(FileModel):
     """True gives the head-end another key than the meter has: the association must fail."""
 
 
+class Fleet(FileModel):
+    """Meters by number: on a grid around the concentrator, each moved by up to `jitter_m` either way."""
+
+    count: Name
+    """The scenario's parameter that says how many."""
+    spacing_m: FiniteFloat = Field(gt=0, le=400)
+    jitter_m: FiniteFloat = Field(default=0.0, ge=0, le=200)
+    columns: int | None = Field(default=None, ge=1)
+    """None: as many as make the grid a square."""
+    layout_seed: int = 1
+    model: str = "ihm5000-1p"
+    installed_within_s: FiniteFloat = Field(default=0.0, ge=0)
+    """The meters get their power one after the other within this time, in an order that the layout draws."""
+
+
 class Vegetation(FileModel):
     """A wood: every link that crosses the polygon loses `loss_db`."""
 
@@ -99,11 +114,22 @@ class Scenario(FileModel):
     timers: Literal["bench", "fan-small", "fan-large"] = "bench"
     radio: RadioSettings = RadioSettings()
     dcu: DcuSettings
-    meters: list[MeterSettings] = Field(min_length=1)
+    meters: list[MeterSettings] = []
+    fleet: Fleet | None = None
+    capture: bool = True
+    """False: no air.pcap, for runs whose capture would be gigabytes."""
     vegetation: list[Vegetation] = []
     terrain: list[Terrain] = []
     parameters: dict[str, Parameter] = {}
     script: list[ScriptRow] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fleet_has_its_parameter(self) -> Self:
+        if self.fleet is not None:
+            parameter = self.parameters.get(self.fleet.count)
+            if parameter is None or type(parameter.default) is not int:
+                raise ValueError(f"the fleet's count {self.fleet.count!r} is not a whole-number parameter; declare it")
+        return self
 
     @model_validator(mode="after")
     def _unique_rows(self) -> Self:
