@@ -103,7 +103,7 @@ class Forwarder:
 
     # packets from the air
 
-    def receive(self, packet: Ipv6Packet) -> None:
+    def receive(self, packet: Ipv6Packet, link_source: bytes) -> None:
         """A packet that a neighbour sent. Raises RemoteProtocolError for what is malformed in it."""
         destination = packet.destination
         if is_multicast(packet.source) or packet.source == UNSPECIFIED:
@@ -114,11 +114,11 @@ class Forwarder:
             else:
                 self._core.counters[DropReason.UNSUPPORTED] += 1
             return
-        checked = self._check_rank(packet)
+        checked = self._check_rank(packet, link_source)
         if checked is None:
             return
         if not self._core.is_mine(destination):
-            self._forward(checked)
+            self._forward(checked, link_source)
         elif (header := checked.extension(Protocol.ROUTING)) is not None:
             self._follow_route(checked, header)
         elif checked.protocol == Protocol.IPV6:
@@ -126,13 +126,15 @@ class Forwarder:
         else:
             self._deliver(checked)
 
-    def _check_rank(self, packet: Ipv6Packet) -> Ipv6Packet | None:
+    def _check_rank(self, packet: Ipv6Packet, link_source: bytes) -> Ipv6Packet | None:
         """Loop detection by the RPL option (RFC 6550, 11.2.2.2), written anew for the next hop; None: dropped."""
         header = packet.extension(Protocol.HOP_BY_HOP)
         option = RplOption.decode(header) if header is not None else None
         if header is None or option is None:
             return packet
         rank = self._routing.dag_rank
+        if not option.down and link_source == self._routing.parent:
+            self._routing.parent_sends_up()
         if option.sender_rank and (option.sender_rank > rank if option.down else option.sender_rank < rank):
             self._routing.rank_is_inconsistent()
             if option.rank_error:
@@ -142,7 +144,7 @@ class Forwarder:
         rewritten = replace(option, sender_rank=rank).write_into(header)
         return replace(packet, extensions=packet.replacing(header, rewritten))
 
-    def _forward(self, packet: Ipv6Packet) -> None:
+    def _forward(self, packet: Ipv6Packet, link_source: bytes) -> None:
         if is_link_local(packet.destination) or is_link_local(packet.source):
             self._core.drop(DropReason.NO_ROUTE)
         elif (aged := self._age(packet)) is None:
@@ -153,6 +155,8 @@ class Forwarder:
             self._core.drop(DropReason.NOT_JOINED)
         else:
             self._core.counters["forwarded_up"] += 1
+            if self._routing.parent is None:
+                self._routing.poison(link_source)
             self._submit(Outgoing(aged, upward=True))
 
     def _age(self, packet: Ipv6Packet) -> Ipv6Packet | None:

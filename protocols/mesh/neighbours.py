@@ -13,7 +13,8 @@ ETX_MAX = 8 * ETX_ONE
 _RSS_WEIGHT = 0.25
 _GOOD_MARGIN_DB = 6.0
 _ETX_AT_SENSITIVITY = 160
-_FAILURES_TO_BLOCK = 2
+_FAILURES_IF_SILENT = 2
+_FAILURES_IF_HEARD = 6
 _BLOCK_DOUBLINGS_MAX = 6
 _BLOCKED_ETX_MAX = 4 * ETX_ONE
 """Failures alone do not make a link worse than MRHOF still accepts: there may be no other."""
@@ -40,6 +41,7 @@ class Neighbour:
         "_attempts",
         "_block_count",
         "_failed_at",
+        "_failing_since",
         "_measured",
         "_window_began_at",
         "blocked_until",
@@ -59,6 +61,7 @@ class Neighbour:
         """Transmissions in a row that used up all retries."""
         self.blocked_until = 0.0
         self._failed_at = 0.0
+        self._failing_since = 0.0
         self._block_count = 0
         self._attempts = 0
         self._acknowledged = 0
@@ -86,9 +89,12 @@ class Neighbour:
         self._attempts += attempts
         self._acknowledged += acknowledged
         if acknowledged:
+            self.heard_at = now
             self.failures = 0
             self._block_count = 0
         else:
+            if not self.failures:
+                self._failing_since = now
             self.failures += 1
         elapsed_s = now - self._window_began_at
         if self._attempts < profile.etx_min_transmissions or elapsed_s < profile.etx_min_interval_s:
@@ -106,8 +112,16 @@ class Neighbour:
 
     @property
     def has_failed(self) -> bool:
-        """Whether so many transmissions failed in a row that the neighbour counts as gone."""
-        return self.failures >= _FAILURES_TO_BLOCK
+        """Whether so many transmissions failed in a row that the neighbour counts as gone.
+
+        One that was heard meanwhile is busy rather than dead: it cannot listen while it sends.
+        """
+        return self.failures >= (_FAILURES_IF_HEARD if self.is_alive else _FAILURES_IF_SILENT)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was heard since transmissions to it began to fail, or none did."""
+        return not self.failures or self.heard_at > self._failing_since
 
     def block(self, now: float, shortest_s: float) -> None:
         """Do not use it for a while, longer each time until it acknowledges again; its ETX gets worse."""

@@ -272,7 +272,7 @@ class MeshNode:
             if packet is not None:
                 self._delivery.link_source = frame.source
                 self._delivery.is_broadcast = frame.destination is None
-                self._forwarder.receive(packet)
+                self._forwarder.receive(packet, frame.source)
 
     def _send_discovery(self, frame_type: FrameType, elements: PayloadElements, key_index: int) -> None:
         self.counters[f"{frame_type.name.lower()}_sent"] += 1

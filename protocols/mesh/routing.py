@@ -142,6 +142,17 @@ class Routing:
         if self._router is not None:
             self._router.rank_is_inconsistent(self._core.now)
 
+    def parent_sends_up(self) -> None:
+        """The preferred parent sent a packet upwards to this node: both take the other for the way to the root."""
+        self._core.counters["parent_loop"] += 1
+        if self._router is not None:
+            self._router.parent_is_below(self._core.now)
+
+    def poison(self, eui64: bytes) -> None:
+        """Tell a neighbour that sends upwards through this node that there is no way."""
+        if self._router is not None:
+            self._router.poison(eui64)
+
     # messages
 
     def receive(self, packet: Ipv6Packet, message: Icmpv6Message, link_source: bytes, *, is_broadcast: bool) -> None:

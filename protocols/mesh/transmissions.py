@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _UPWARD_TRIES_MAX = 8
 _HOP_TRIES_MAX = 2
+_BUSY_HOP_TRIES_MAX = 5
 _BUSY_TRIES_MAX = 6
 _HELD_MAX = 16
 
@@ -37,7 +38,7 @@ class Transmissions:
         self._neighbours = neighbours
         self._adapter = adapter
         self.forwarder: Forwarder
-        self._queue = TransmitQueue(core, self._prepare, self._finished)
+        self._queue = TransmitQueue(core, self._prepare, self._finished, self._next_hop)
         self._held: deque[tuple[float, Outgoing]] = deque()
 
     @property
@@ -83,18 +84,26 @@ class Transmissions:
 
     # preparing
 
+    def _next_hop(self, outgoing: Outgoing) -> bytes | None:
+        return self._routing.parent if outgoing.upward else outgoing.next_hop
+
     def _prepare(self, outgoing: Outgoing) -> bool:
-        packet = outgoing.packet
+        packet, previous_hop = outgoing.packet, outgoing.next_hop
         if packet is None:
             return True
-        if outgoing.upward:
-            outgoing.next_hop = self._routing.parent
-            if outgoing.next_hop is None:
-                self._hold(outgoing)
-                return False
-        elif self._is_gone(outgoing.next_hop):
+        outgoing.next_hop = self._next_hop(outgoing)
+        if outgoing.upward and outgoing.next_hop is None:
+            self._hold(outgoing)
+            return False
+        if not outgoing.upward and self._is_gone(outgoing.next_hop):
             self._give_up_hop(outgoing)
             return False
+        now = self._core.now
+        is_fresh = now - outgoing.started_at < self._core.profile.reassembly_timeout_s / 2
+        if outgoing.frames and outgoing.next_hop == previous_hop and is_fresh:
+            # Fragments that were acknowledged wait at the same neighbour: go on where it stopped.
+            return True
+        outgoing.position, outgoing.started_at = 0, now
         outgoing.key_index = self._core.config.active_key_index
         try:
             frames = self._adapter.to_frames(packet, outgoing.next_hop)
@@ -139,8 +148,8 @@ class Transmissions:
             self._retry(outgoing, _BUSY_TRIES_MAX, DropReason.CHANNEL_BUSY)
         elif outgoing.upward:
             self._retry(outgoing, _UPWARD_TRIES_MAX, DropReason.NO_ACK)
-        elif outgoing.tries < _HOP_TRIES_MAX:
-            self._queue.push(outgoing, first=True)
+        elif outgoing.tries < self._hop_tries_max(outgoing.next_hop):
+            self._queue.push_later(outgoing)
         else:
             self._give_up_hop(outgoing)
 
@@ -157,10 +166,14 @@ class Transmissions:
         elif changed:
             self._routing.link_changed(next_hop)
 
+    def _hop_tries_max(self, next_hop: bytes | None) -> int:
+        neighbour = None if next_hop is None else self._neighbours.get(next_hop)
+        return _BUSY_HOP_TRIES_MAX if neighbour is not None and neighbour.is_alive else _HOP_TRIES_MAX
+
     def _retry(self, outgoing: Outgoing, tries_max: int, reason: DropReason) -> None:
         if outgoing.tries < tries_max:
             self._core.counters["requeued"] += 1
-            self._queue.push(outgoing, first=True)
+            self._queue.push_later(outgoing)
         else:
             self._core.drop(reason, outgoing.datagram_id)
 

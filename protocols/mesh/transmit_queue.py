@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ IN_FLIGHT_MAX = 2
 ANSWER_TIMEOUT_S = 30.0
 QUEUE_LENGTH = 64
 _RETRY_AFTER_S = 0.1
+"""How long a full radio is left alone."""
+_BACKOFF_S = 0.1
+_BACKOFF_DOUBLINGS_MAX = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +39,8 @@ class Outgoing:
     tries: int = 0
     frames: list[bytes] = field(default_factory=list)
     position: int = 0
+    started_at: float = 0.0
+    """When the first of its frames was given to the radio."""
 
     @property
     def is_urgent(self) -> bool:
@@ -54,12 +60,16 @@ class TransmitQueue:
         core: NodeCore,
         prepare: Callable[[Outgoing], bool],
         finished: Callable[[Outgoing, Status, int], None],
+        next_hop: Callable[[Outgoing], bytes | None],
     ) -> None:
         self._core = core
         self._prepare = prepare
         self._finished = finished
+        self._next_hop = next_hop
         self._waiting: deque[Outgoing] = deque()
         self._urgent: deque[Outgoing] = deque()
+        self._delayed: list[tuple[float, int, Outgoing]] = []
+        self._delayed_count = 0
         self._in_flight: dict[int, tuple[Outgoing, float]] = {}
         self._handle = 0
         self._paused_until: float | None = None
@@ -67,29 +77,43 @@ class TransmitQueue:
         """The next one to use, as far as the radio has told."""
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._urgent) + len(self._in_flight)
+        return len(self._waiting) + len(self._urgent) + len(self._delayed) + len(self._in_flight)
 
     def push(self, outgoing: Outgoing, *, first: bool = False) -> bool:
         """Queue an entry, at the front if it has been there already; False if there is no room."""
         queue = self._urgent if outgoing.is_urgent else self._waiting
         if first:
             queue.appendleft(outgoing)
-        elif len(queue) >= QUEUE_LENGTH:
+        elif len(queue) + len(self._delayed) >= QUEUE_LENGTH:
             return False
         else:
             queue.append(outgoing)
         return True
 
+    def push_later(self, outgoing: Outgoing) -> None:
+        """Queue an entry again whose next hop did not acknowledge: it may be sending itself, so let it."""
+        longest_s = _BACKOFF_S * (1 << min(outgoing.tries, _BACKOFF_DOUBLINGS_MAX))
+        when = self._core.now + self._core.rng.uniform(longest_s / 2, longest_s)
+        self._delayed_count += 1
+        heapq.heappush(self._delayed, (when, self._delayed_count, outgoing))
+
     def pump(self) -> None:
         """Give the radio what it may have."""
         while len(self._in_flight) < IN_FLIGHT_MAX and self._paused_until is None:
-            queue = self._urgent or self._waiting
-            if not queue:
+            outgoing = self._take(self._urgent) or self._take(self._waiting)
+            if outgoing is None:
                 return
-            outgoing = queue.popleft()
-            outgoing.position = 0
             if self._prepare(outgoing):
                 self._transmit(outgoing)
+
+    def _take(self, queue: deque[Outgoing]) -> Outgoing | None:
+        """The first entry whose next hop is not busy with another of ours: fragments would meet at its radio."""
+        busy = [outgoing.next_hop for outgoing, _ in self._in_flight.values()]
+        for index, outgoing in enumerate(queue):
+            if self._next_hop(outgoing) not in busy:
+                del queue[index]
+                return outgoing
+        return None
 
     def _transmit(self, outgoing: Outgoing) -> None:
         self._handle = (self._handle + 1) & 0xFFFF
@@ -126,14 +150,15 @@ class TransmitQueue:
 
     def next_deadline(self) -> float | None:
         oldest = next(iter(self._in_flight.values()))[1] if self._in_flight else None
-        if self._paused_until is None:
-            return oldest
-        return self._paused_until if oldest is None else min(oldest, self._paused_until)
+        delayed = self._delayed[0][0] if self._delayed else None
+        return min((at for at in (oldest, self._paused_until, delayed) if at is not None), default=None)
 
     def handle_timer(self) -> None:
         now = self._core.now
         if self._paused_until is not None and now >= self._paused_until:
             self._paused_until = None
+        while self._delayed and self._delayed[0][0] <= now:
+            self.push(heapq.heappop(self._delayed)[2], first=True)
         for handle in [handle for handle, (_, deadline) in self._in_flight.items() if deadline <= now]:
             outgoing, _ = self._in_flight.pop(handle)
             self._core.counters["transmit_done_missing"] += 1
@@ -143,7 +168,8 @@ class TransmitQueue:
     def clear(self) -> list[Outgoing]:
         """Forget everything, and say what was forgotten."""
         lost = [outgoing for outgoing, _ in self._in_flight.values()]
-        lost += [*self._urgent, *self._waiting]
+        lost += [*self._urgent, *self._waiting, *(outgoing for _, _, outgoing in sorted(self._delayed))]
+        self._delayed.clear()
         self._urgent.clear()
         self._in_flight.clear()
         self._waiting.clear()

@@ -169,3 +169,27 @@ def test_a_fifth_of_a_large_mesh_dies_and_all_who_have_a_path_come_back(seed: in
             break
     assert missing() == []
     assert all(bench.nodes[n].state is JoinState.OPERATIONAL for n in connected)
+
+
+def test_a_loop_between_parent_and_child_is_cut_at_the_first_packet() -> None:
+    bench = joined_chain()
+    udp = UdpDatagram(1, 4059, b"x").encode(bench.address(1), bench.address(0))
+    packet = Ipv6Packet(bench.address(1), bench.address(0), Protocol.UDP, udp)
+    # Node 1 is the parent of node 2, and sends upwards through it.
+    give(bench, 2, packet.with_extension(RplOption(0, sender_rank=9).encode()), source=1)
+    assert bench.nodes[2].parent is None
+    bench.run_until(bench.joined, 30.0)
+    bench.run_until(lambda: bool(bench.of(0, DatagramReceived)), 5.0)
+    assert bench.of(0, DatagramReceived)[0].payload == b"x"
+
+
+def test_who_sends_upwards_through_a_node_without_a_parent_is_told() -> None:
+    bench = joined_chain()
+    bench.unlink(0, 1)
+    bench.send(1, 0, b"x")
+    bench.run_until(lambda: bench.nodes[1].parent is None, 10.0)
+    udp = UdpDatagram(1, 4059, b"y").encode(bench.address(2), bench.address(0))
+    packet = Ipv6Packet(bench.address(2), bench.address(0), Protocol.UDP, udp)
+    before = bench.nodes[1].counters["dio_sent"]
+    give(bench, 1, packet.with_extension(RplOption(0, sender_rank=0).encode()), source=2)
+    assert bench.nodes[1].counters["dio_sent"] == before + 1

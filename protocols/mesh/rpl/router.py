@@ -281,6 +281,17 @@ class RplRouter:
         if eui64 in self._parents:
             self._evaluate(now)
 
+    def parent_is_below(self, now: float) -> None:
+        """The preferred parent uses this node as its way to the root: a loop."""
+        if self._parents:
+            del self._candidates[self._parents[0]]
+            self._evaluate(now)
+
+    def poison(self, eui64: bytes) -> None:
+        """Tell one neighbour that this node has no way to the root."""
+        if not self._parents:
+            self._send_dio(eui64)
+
     def _evaluate(self, now: float) -> None:
         """Choose the parent set anew, and act on what changed."""
         chosen = select_parents(self._usable(now), self.parent, self.min_hop_rank_increase)
