@@ -27,7 +27,7 @@ class RegistrationPolicy:
     ack_timeout_s: float = 30.0
     retry_first_s: float = 15.0
     retry_max_s: float = 3600.0
-    parallel: int = 4
+    parallel: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class DcuConfig:
     prefix: bytes = bytes.fromhex("fd00000000000a41")
     radio: RadioSettings = field(default_factory=RadioSettings)
     timers_profile: str = "fan-small"
-    parallel_readings: int = 8
+    parallel_readings: int = 3
     max_meters: int = 2000
     outbox_limit_bytes: int = 4 * 1024 * 1024
     dlms: DlmsTimeouts = DlmsTimeouts()
