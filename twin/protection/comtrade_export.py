@@ -1,0 +1,60 @@
+"""Trip waveforms as COMTRADE records (IEEE C37.111-1999, ASCII): what protection engineers' tools open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from twin.protection.shots import Capture
+
+_FULL_SCALE = 32767
+_DATE = "01/01/2000"
+"""A shot has no date of its own: it runs in simulated time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    name: str
+    phase: str
+    unit: str
+    values: npt.NDArray[np.float64]
+
+    @property
+    def factor(self) -> float:
+        """The value of one count, so that the largest sample fills the range."""
+        peak = float(np.abs(self.values).max(initial=0.0))
+        return float(f"{peak / _FULL_SCALE:.9E}") if peak > 0.0 else 1.0
+
+
+def write_comtrade(capture: Capture, folder: Path, stem: str, line_hz: float) -> tuple[Path, Path]:
+    """Write `stem.cfg` and `stem.dat` into `folder`; returns both paths. The trigger is the fault's onset."""
+    channels = (
+        _Channel("residual", "", "mA", capture.residual_ma),
+        _Channel("measured", "", "mA", capture.measured_ma),
+        _Channel("phase", "L", "A", capture.phase_a),
+        _Channel("neutral", "N", "A", capture.neutral_a),
+    )
+    config, data = folder / f"{stem}.cfg", folder / f"{stem}.dat"
+    config.write_text("\r\n".join(_config_lines(capture, channels, stem, line_hz)) + "\r\n", encoding="ascii")
+    counts = [np.rint(channel.values / channel.factor).astype(int) for channel in channels]
+    rows = []
+    for index in range(len(capture.closed)):
+        microseconds = round(index / capture.rate_hz * 1e6)
+        values = ",".join(str(column[index]) for column in counts)
+        rows.append(f"{index + 1},{microseconds},{values},{int(capture.closed[index])}")
+    data.write_text("\r\n".join(rows) + "\r\n", encoding="ascii")
+    return config, data
+
+
+def _config_lines(capture: Capture, channels: tuple[_Channel, ...], stem: str, line_hz: float) -> list[str]:
+    lines = [f"openami-twin,{stem},1999", f"{len(channels) + 1},{len(channels)}A,1D"]
+    for number, channel in enumerate(channels, start=1):
+        scale = f"{channel.factor:.9E},0,0,-{_FULL_SCALE},{_FULL_SCALE},1,1,P"
+        lines.append(f"{number},{channel.name},{channel.phase},line,{channel.unit},{scale}")
+    lines += ["1,relay closed,,line,1", f"{line_hz:g}", "1", f"{capture.rate_hz:g},{len(capture.closed)}"]
+    trigger_us = max(0, round(-capture.first_s * 1e6))
+    lines += [f"{_DATE},00:00:00.000000", f"{_DATE},00:00:{trigger_us // 10**6:02d}.{trigger_us % 10**6:06d}"]
+    return [*lines, "ASCII", "1"]
