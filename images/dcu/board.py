@@ -1,0 +1,28 @@
+"""The device tree of the evaluation board, made that of the concentrator."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from images.dcu.workshop import run
+
+MODEL = "INHEMETER IHM-4000 DCU"
+_BUS = "/soc/bus@2100000"
+_FEC1 = f"{_BUS}/ethernet@2188000"
+_UARTS = ("21ec000", "21f0000", "21f4000")
+
+
+def write_device_tree(target: Path, original: Path) -> None:
+    """Name the board, switch on UARTs 3 to 5, and give the cellular interface a fixed link.
+
+    The emulated board's first Ethernet cannot reach its PHY over the second one's bus, so it is told its speed.
+    """
+    shutil.copyfile(original, target)
+    run("fdtput", "-t", "s", target, "/", "model", MODEL)
+    run("fdtput", "-d", target, _FEC1, "phy-handle")
+    run("fdtput", "-c", target, f"{_FEC1}/fixed-link")
+    run("fdtput", "-t", "u", target, f"{_FEC1}/fixed-link", "speed", "100")
+    run("fdtput", target, f"{_FEC1}/fixed-link", "full-duplex")
+    for address in _UARTS:
+        run("fdtput", "-t", "s", target, f"{_BUS}/serial@{address}", "status", "okay")

@@ -1,0 +1,161 @@
+"""`build_image`: everything that the emulator needs to start a concentrator from cold, out of packages and sources."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import images.dcu
+from images.dcu import board, flash, initramfs, nandsim, packages, program, rootfs
+from images.dcu.layout import OPT, ROOTFS
+from images.dcu.workshop import BuildError, Progress, Workshop, file_digest, missing_programs, tree_digest
+
+GUEST_FILES = Path(__file__).with_name("guest")
+_DEVICE_TREE = "imx6ul-14x14-evk.dtb"
+_IMAGE_SEQUENCE = 0x4948_4D34
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """A vendor's own kernel image, device tree and unpacked modules (a folder with lib/modules/VERSION), if any."""
+
+    kernel: Path | None = None
+    device_tree: Path | None = None
+    modules: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Files to start a concentrator with. All are read-only: whoever runs them works on a copy of the card."""
+
+    folder: Path
+    kernel: Path
+    device_tree: Path
+    initramfs: Path
+    card: Path
+    """The SD card behind the flash chip, raw: the chip's dump, spare areas included, and unused space."""
+    daemon: Path
+    update: Path
+    kernel_version: str
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file, by what it is."""
+        paths = {"kernel": self.kernel, "device tree": self.device_tree, "initramfs": self.initramfs}
+        paths |= {"card": self.card, "daemon": self.daemon, "update.tar.gz": self.update}
+        return {name: file_digest(path) for name, path in paths.items()}
+
+
+def default_cache() -> Path:
+    """Where images are kept: OPENAMI_TWIN_CACHE, or the user's cache folder."""
+    base = os.environ.get("OPENAMI_TWIN_CACHE")
+    if base:
+        return Path(base) / "dcu"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openami-twin" / "dcu"
+
+
+def build_image(
+    cache: Path, progress: Progress, *, vendor: Vendor | None = None, renew_packages: bool = False
+) -> Image:
+    """Build the concentrator's image, or find it in the cache if nothing that goes into it has changed.
+
+    `progress` is called with what is being done. Raises BuildError where a program, a package or a file is missing.
+    """
+    vendor = vendor or Vendor()
+    missing = missing_programs()
+    if missing:
+        raise BuildError(f"missing: {', '.join(missing)}; apt-get install {_packages_of(missing)}")
+    workshop = Workshop(cache, progress)
+    pins = packages.resolve(workshop, renew=renew_packages)
+    inputs = [f"{name} {package.digest}" for name, package in sorted(pins.items())]
+    inputs += [tree_digest(Path(next(iter(images.dcu.__path__))))]
+    inputs += [tree_digest(program.package_folder(part), "*.py") for part in program.PARTS]
+    inputs += [_vendor_digest(vendor)]
+
+    def make(folder: Path) -> None:
+        _make_image(workshop, pins, vendor, folder)
+
+    return _image(workshop.step("image", inputs, make, "building the concentrator's image"))
+
+
+def _packages_of(programs: list[str]) -> str:
+    from images.dcu.workshop import PROGRAMS
+
+    return " ".join(sorted({PROGRAMS[name] for name in programs}))
+
+
+def _vendor_digest(vendor: Vendor) -> str:
+    parts = []
+    for path in (vendor.kernel, vendor.device_tree, vendor.modules):
+        if path is None:
+            parts.append("none")
+        elif not path.exists():
+            raise BuildError(f"{path}: there is no such file")
+        else:
+            parts.append(tree_digest(path) if path.is_dir() else file_digest(path))
+    return " ".join(parts)
+
+
+def _image(folder: Path) -> Image:
+    return Image(
+        folder=folder,
+        kernel=folder / "zImage",
+        device_tree=folder / "board.dtb",
+        initramfs=folder / "initramfs.gz",
+        card=folder / "card.img",
+        daemon=folder / "daemon",
+        update=folder / "update.tar.gz",
+        kernel_version=(folder / "kernel-version").read_text(encoding="utf-8").strip(),
+    )
+
+
+def _make_image(workshop: Workshop, pins: dict[str, packages.Package], vendor: Vendor, folder: Path) -> None:
+    files = packages.fetch(workshop, pins)
+    module = nandsim.build_module(workshop, files, pins)
+    work = folder / "work"
+    kernel = _unpacked_kernel(workshop, files, pins)
+    modules = vendor.modules or kernel
+
+    workshop.progress("packing the program")
+    program.write_daemon(folder / "daemon")
+    program.write_update(folder / "update.tar.gz", folder / "daemon")
+
+    workshop.progress("making kernel, device tree and initramfs")
+    shutil.copyfile(vendor.kernel or next((kernel / "boot").glob("vmlinuz-*")), folder / "zImage")
+    if vendor.device_tree is not None:
+        shutil.copyfile(vendor.device_tree, folder / "board.dtb")
+    else:
+        original = next((kernel / "usr/lib").glob(f"linux-image-*/{_DEVICE_TREE}"))
+        board.write_device_tree(folder / "board.dtb", original)
+    version = next(modules.glob("lib/modules/*"), None)
+    if version is None:
+        raise BuildError(f"{modules} has no lib/modules/VERSION")
+    (folder / "kernel-version").write_text(version.name + "\n", encoding="utf-8")
+    packages.unpack([files["busybox-static"]], work / "busybox")
+    script = (GUEST_FILES / "init").read_text(encoding="utf-8")
+    (work / "initramfs").mkdir()
+    initramfs.write_initramfs(
+        folder / "initramfs.gz", work / "initramfs", modules, work / "busybox/bin/busybox", module, script
+    )
+
+    workshop.progress("making the root file system")
+    (work / "rootfs").mkdir()
+    (work / "opt").mkdir()
+    rootfs.make_tree(work / "rootfs", files, modules, module, GUEST_FILES, folder / "update.tar.gz")
+    contents = []
+    for partition in (ROOTFS, OPT):
+        target = work / f"{partition.name}.ubi"
+        rootfs.write_ubi(target, work / partition.name, partition, _IMAGE_SEQUENCE)
+        contents.append((partition, target))
+
+    workshop.progress("programming the flash chip")
+    flash.write_card(folder / "card.img", contents, _IMAGE_SEQUENCE)
+    shutil.rmtree(work)
+
+
+def _unpacked_kernel(workshop: Workshop, files: dict[str, Path], pins: dict[str, packages.Package]) -> Path:
+    def make(folder: Path) -> None:
+        packages.unpack([files[packages.KERNEL]], folder)
+
+    return workshop.step("kernel", [pins[packages.KERNEL].digest], make, "unpacking the kernel")
