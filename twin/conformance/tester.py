@@ -32,7 +32,6 @@ from twin.conformance.targets import Saps
 T = TypeVar("T")
 
 INVOCATION_COUNTER = ObisCode.parse("0-0:43.1.0*255")
-_COUNTER_LEAP = 1
 _MOST_STEPS = 100_000
 
 
@@ -42,6 +41,20 @@ class Role(enum.StrEnum):
     PUBLIC = "public"
     READER = "reader"
     MANAGEMENT = "management"
+
+
+class _SharedSend:
+    """Our sending counter goes on over all associations; what the meter's counter has come to is kept by each."""
+
+    def __init__(self, shared: CounterStore) -> None:
+        self._shared = shared
+        self._own = MemoryCounterStore()
+
+    def load(self, name: str) -> int | None:
+        return (self._shared if name.startswith("send") else self._own).load(name)
+
+    def save(self, name: str, value: int) -> None:
+        (self._shared if name.startswith("send") else self._own).save(name, value)
 
 
 class NoAnswerError(RemoteProtocolError):
@@ -129,7 +142,8 @@ class Tester:
         keys = SymmetricKeys(
             changes.get("encryption", symmetric.encryption), changes.get("authentication", symmetric.authentication)
         )
-        return ClientSecurity(title, keys, self._counters, suite=Suite(self.keys.suite), reserve=_COUNTER_LEAP)
+        store = _SharedSend(self._counters)
+        return ClientSecurity(title, keys, store, suite=Suite(self.keys.suite), reserve=1)
 
     async def dialogue(
         self, role: Role, *, security: ClientSecurity | None = None, link: Link | None = None, **changes: object

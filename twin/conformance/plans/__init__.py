@@ -1,5 +1,5 @@
 """The cases, a module a plan. Importing this package declares all of them."""
 
-from twin.conformance.plans import application, cosem, data_services, profiles
+from twin.conformance.plans import application, cosem, data_services, profiles, security, security_suite_0
 
-__all__ = ["application", "cosem", "data_services", "profiles"]
+__all__ = ["application", "cosem", "data_services", "profiles", "security", "security_suite_0"]
