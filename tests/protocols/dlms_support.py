@@ -169,7 +169,9 @@ class Meter:
         everything = full_access(objects)
         read_only = ObjectAccess({1: Access.READ, 2: Access.READ, 3: Access.READ})
         self.store = MemoryCounterStore() if store is None else store
-        self.security = ServerSecurity(METER_TITLE, replace(KEYS), self.store, policy=policy, client_system_title=CLIENT_TITLE)
+        self.security = ServerSecurity(
+            METER_TITLE, replace(KEYS), self.store, policy=policy, client_system_title=CLIENT_TITLE
+        )
         self.management = Association(
             AssociationConfig(
                 MANAGEMENT,

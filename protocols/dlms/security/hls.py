@@ -53,8 +53,8 @@ class HlsExchange:
         if self.mechanism is Mechanism.HIGH_SHA256:
             right = hashlib.sha256(b"".join((self.secret, *order))).digest()
             return hmac.compare_digest(right, proof)
-        if self.mechanism is Mechanism.HIGH_ECDSA and self.verifier is not None:
-            return self.verifier.is_signed(b"".join(order), proof)
+        if self.mechanism is Mechanism.HIGH_ECDSA:  # without a trusted key of the peer, nothing proves it
+            return self.verifier is not None and self.verifier.is_signed(b"".join(order), proof)
         raise LocalProtocolError(f"no means for mechanism {self.mechanism.name}")
 
     def _prove_gmac(self) -> bytes:

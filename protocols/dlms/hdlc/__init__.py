@@ -1,0 +1,1 @@
+"""HDLC data link layer of DLMS over serial lines (IEC 62056-46)."""
