@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from protocols.mesh.forwarding import Forwarder
 
 _UPWARD_TRIES_MAX = 8
-_HOP_TRIES_MAX = 2
+_HOP_TRIES_MAX = 3
 _BUSY_HOP_TRIES_MAX = 5
 _BUSY_TRIES_MAX = 6
 _HELD_MAX = 16

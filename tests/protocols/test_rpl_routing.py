@@ -189,10 +189,14 @@ def test_an_old_dao_does_not_overtake_a_new_one() -> None:
 def test_a_restarted_node_is_reported_as_such_once() -> None:
     root, port = make_root()
     take(root, dao(1, 0, sequence=1, path_sequence=240))
-    take(root, dao(1, 0, sequence=2, path_sequence=241))
+    take(root, dao(1, 0, sequence=2, path_sequence=241), 10.0)
+    # One that was overtaken on its way says nothing.
+    take(root, dao(1, 0, sequence=1, path_sequence=240), 11.0)
+    assert port.log == [("reachable", node(1), 1, False)]
     port.log.clear()
     for _ in range(2):
-        take(root, dao(1, 0, sequence=77, path_sequence=240))
+        take(root, dao(1, 0, sequence=77, path_sequence=240), 60.0)
+    take(root, dao(1, 0, sequence=78, path_sequence=241), 70.0)
     assert port.log == [("reachable", node(1), 1, True)]
 
 

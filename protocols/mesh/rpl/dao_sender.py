@@ -28,11 +28,7 @@ class DaoOutcome(enum.Enum):
 
 
 class DaoSender:
-    """Sequence numbers and deadlines of one router's DAOs.
-
-    The path sequence moves on only when the root has acknowledged it, so that the root always sees the first one
-    after a restart.
-    """
+    """Sequence numbers and deadlines of one router's DAOs. A repeated DAO keeps both its numbers."""
 
     def __init__(self, profile: TimersProfile, rng: random.Random) -> None:
         self._profile = profile
@@ -40,7 +36,7 @@ class DaoSender:
         self.state = DaoState.IDLE
         self.deadline: float | None = None
         self.sequence = rng.randrange(128)
-        self.path_sequence = lollipop.INITIAL
+        self.path_sequence = lollipop.INITIAL - 1
         self._retries = 0
         self._failures = 0
 
@@ -66,6 +62,7 @@ class DaoSender:
                 return self._fail(now)
         else:
             self.sequence = lollipop.increment(self.sequence)
+            self.path_sequence = lollipop.increment(self.path_sequence)
             self._retries = 0
             self.state = DaoState.WAITING
         self.deadline = now + self._profile.dao_ack_timeout_s * (1 << self._retries) * self._rng.uniform(1.0, 1.25)
@@ -84,6 +81,5 @@ class DaoSender:
             return False
         self.state = DaoState.CONFIRMED
         self._failures = 0
-        self.path_sequence = lollipop.increment(self.path_sequence)
         self.deadline = now + refresh_s * self._rng.uniform(0.9, 1.0)
         return True

@@ -26,6 +26,8 @@ from protocols.mesh.trickle import Trickle
 _VERSION_LEAP = 8
 """Versions that one start may use up: a restarted root's first one is newer than those of its life before."""
 _CIRCLE = 128
+_OVERTAKING_S = 5.0
+"""How long a DAO may wait for retries while a later one passes it. No node restarts and joins again so fast."""
 
 
 class RplRoot:
@@ -189,13 +191,13 @@ class RplRoot:
     def _learn(self, eui64: bytes, entry: RouteEntry | None, dao: Dao, now: float) -> None:
         first = dao.transits[0]
         sequence = first.path_sequence
-        if entry is not None and sequence != lollipop.INITIAL and lollipop.is_newer(entry.path_sequence, sequence):
+        has_restarted = entry is not None and _has_restarted(entry, dao, now)
+        if entry is not None and not has_restarted and lollipop.is_newer(entry.path_sequence, sequence):
             self._counters["dao_stale"] += 1
             return
         if first.path_lifetime == 0:
             self._forget(eui64, "the node took its route back", now)
             return
-        is_first = sequence == lollipop.INITIAL and (entry is None or entry.dao_sequence != dao.sequence)
         ordered = sorted(dao.transits, key=lambda transit: -transit.path_control)
         lifetime_s = float(first.path_lifetime * self._configuration.lifetime_unit_s)
         forever = first.path_lifetime == LIFETIME_INFINITE
@@ -204,6 +206,7 @@ class RplRoot:
             parents=tuple(eui64_of(transit.parent) for transit in ordered),
             path_sequence=sequence,
             dao_sequence=dao.sequence,
+            learnt_at=now,
             expires_at=float("inf") if forever else now + lifetime_s,
             is_reported=entry is not None and entry.is_reported,
             suspect_since=None if entry is None else entry.suspect_since,
@@ -211,7 +214,7 @@ class RplRoot:
         self._table.put(learnt)
         if not forever:
             heapq.heappush(self._expiries, (learnt.expires_at, eui64))
-        if learnt.is_reported and is_first and entry is not None:
+        if learnt.is_reported and has_restarted:
             self._report(learnt, restarted=True)
         elif not learnt.is_reported:
             self._unreported.add(eui64)
@@ -282,3 +285,17 @@ class RplRoot:
             self._port.route_suspect(entry.eui64)
         if suspects:
             self.request_refresh(now)
+
+
+def _has_restarted(entry: RouteEntry, dao: Dao, now: float) -> bool:
+    """Whether the node that sent `dao` has begun to count anew since the DAO of `entry`.
+
+    A DAO that was overtaken on its way has smaller numbers too, but comes soon after the other.
+    """
+    known, sequence = entry.path_sequence, dao.transits[0].path_sequence
+    if not lollipop.is_restarted(sequence):
+        return False
+    if not lollipop.is_restarted(known):
+        return True
+    was_overtaken = now - entry.learnt_at < _OVERTAKING_S and lollipop.is_newer(entry.dao_sequence, dao.sequence)
+    return not was_overtaken and (sequence < known or (sequence == known and dao.sequence != entry.dao_sequence))

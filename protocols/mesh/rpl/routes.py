@@ -17,6 +17,7 @@ class RouteEntry:
     path_sequence: int
     dao_sequence: int
     expires_at: float
+    learnt_at: float = 0.0
     failed_parents: set[bytes] = field(default_factory=set)
     """Parents that did not get through to the node since that DAO."""
     is_reported: bool = False
