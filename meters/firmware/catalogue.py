@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
+from meters.datafile import FileModel
+from meters.firmware.control_makers import (
+    make_activity_calendar,
+    make_disconnect_control,
+    make_limiter,
+    make_register_activation,
+    make_register_monitor,
+    make_schedule,
+    make_script_table,
+    make_special_days,
+)
 from meters.firmware.objects.association import AssociationObject, SapAssignmentObject
 from meters.firmware.objects.basic import (
     DataObject,
@@ -13,15 +26,23 @@ from meters.firmware.objects.basic import (
     RegisterObject,
 )
 from meters.firmware.objects.classes import (
+    ACTIVITY_CALENDAR,
     ASSOCIATION_LN,
     CLOCK,
     DATA,
     DEMAND_REGISTER,
+    DISCONNECT_CONTROL,
     EXTENDED_REGISTER,
+    LIMITER,
     PROFILE_GENERIC,
     REGISTER,
+    REGISTER_ACTIVATION,
+    REGISTER_MONITOR,
     SAP_ASSIGNMENT,
+    SCRIPT_TABLE,
     SECURITY_SETUP,
+    SINGLE_ACTION_SCHEDULE,
+    SPECIAL_DAYS,
 )
 from meters.firmware.objects.clock import ClockObject
 from meters.firmware.objects.profile import ProfileObject
@@ -31,6 +52,7 @@ from meters.firmware.quantities import DEMAND_FIELDS, DEMAND_UNITS, QUANTITIES, 
 from meters.firmware.row_values import TYPES, value_tag
 from meters.firmware.services import Services
 from meters.models.schema import UNITS, MeterModel, ObjectRow
+from meters.models.settings import CalendarSettings, ScheduleSettings, ScriptTableSettings, WatchSettings
 from protocols.dlms.objects import CosemObject, InterfaceClass
 from protocols.dlms.units import ScalerUnit, Unit
 
@@ -47,21 +69,17 @@ class RowProblem:
 
 @dataclass(frozen=True, slots=True)
 class ClassBinding:
-    """`uses` are the keys beside obis, class, name and rights that a row of this class may have."""
+    """`uses` are the keys beside obis, class, name and rights that a row of this class may have; `settings` checks
+    what stands under `with`."""
 
     interface: InterfaceClass
     make: Make
     uses: tuple[str, ...] = ()
+    settings: type[FileModel] | None = None
 
 
 def _make_data(services: Services, row: ObjectRow) -> CosemObject:
-    shown = SHOWN[row.shows or ""]
-    accept = shown.accept
-    return DataObject(
-        services.obis(row),
-        lambda: shown.value(services, row),
-        None if accept is None else lambda value: accept(services, row, value),
-    )
+    return DataObject(services.obis(row), SHOWN[row.shows or ""], services, row)
 
 
 def _make_register(services: Services, row: ObjectRow) -> CosemObject:
@@ -131,6 +149,14 @@ BINDINGS = {
         ClassBinding(ASSOCIATION_LN, _make_association),
         ClassBinding(SAP_ASSIGNMENT, _make_sap_assignment),
         ClassBinding(SECURITY_SETUP, _make_security_setup),
+        ClassBinding(REGISTER_ACTIVATION, make_register_activation),
+        ClassBinding(SCRIPT_TABLE, make_script_table, ("with",), ScriptTableSettings),
+        ClassBinding(SPECIAL_DAYS, make_special_days),
+        ClassBinding(ACTIVITY_CALENDAR, make_activity_calendar, ("with",), CalendarSettings),
+        ClassBinding(SINGLE_ACTION_SCHEDULE, make_schedule, ("with",), ScheduleSettings),
+        ClassBinding(DISCONNECT_CONTROL, make_disconnect_control),
+        ClassBinding(LIMITER, make_limiter, ("with",), WatchSettings),
+        ClassBinding(REGISTER_MONITOR, make_register_monitor, ("with",), WatchSettings),
     )
 }
 
@@ -149,7 +175,19 @@ def check_row(row: ObjectRow, model: MeterModel) -> RowProblem | None:
         return RowProblem("rights", f"no such rights; there are: {', '.join(model.rights)}")
     if row.type is not None and row.type not in TYPES:
         return RowProblem("type", f"no such type; there are: {', '.join(TYPES)}")
-    return _check_rights(row, model, binding.interface) or _check_source(row, model)
+    return _check_rights(row, model, binding.interface) or _check_settings(row, binding) or _check_source(row, model)
+
+
+def _check_settings(row: ObjectRow, binding: ClassBinding) -> RowProblem | None:
+    if binding.settings is None:
+        return None
+    try:
+        binding.settings.model_validate(row.settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return RowProblem("with", f"{place}: {first['msg']}" if place else first["msg"])
+    return None
 
 
 def _check_rights(row: ObjectRow, model: MeterModel, interface: InterfaceClass) -> RowProblem | None:

@@ -125,8 +125,8 @@ class MeterClock:
         if not settings.dst_enabled:
             return False
         local = _EPOCH + timedelta(seconds=utc_s, minutes=-settings.zone_min)
-        begin_s = _occurrence_s(settings.dst_begin, local.year) + 60 * settings.zone_min
-        end_s = _occurrence_s(settings.dst_end, local.year) + 60 * (settings.zone_min - settings.dst_min)
+        begin_s = occurrence_s(settings.dst_begin, local.year) + 60 * settings.zone_min
+        end_s = occurrence_s(settings.dst_end, local.year) + 60 * (settings.zone_min - settings.dst_min)
         if begin_s <= end_s:
             return begin_s <= utc_s < end_s
         return not end_s <= utc_s < begin_s
@@ -138,11 +138,14 @@ class MeterClock:
 
 def check_recurring(value: DateTime) -> None:
     """Raises RemoteProtocolError if `value` names no moment of a year."""
-    _occurrence_s(value, 2000)
+    occurrence_s(value, 2000)
 
 
-def _occurrence_s(value: DateTime, year: int) -> float:
-    """Local seconds since 1970 of a yearly moment, such as "last Sunday of March, 2:00"."""
+def occurrence_s(value: DateTime, year: int) -> float:
+    """Local seconds since 1970 of a yearly moment, such as "last Sunday of March, 2:00".
+
+    Raises RemoteProtocolError if it names no moment of a year.
+    """
     date, time = value.date, value.time
     if date.year != DateTime().date.year:
         year = date.year

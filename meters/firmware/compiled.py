@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meters.firmware.catalogue import BINDINGS
 from meters.firmware.companion_tables import CompanionTables, apply_companion
@@ -30,6 +30,8 @@ class CompiledModel:
     codes: Mapping[str, ObisCode]
     access: Mapping[int, AccessTable]
     object_lists: Mapping[int, ObjectList]
+    row_values: dict[str, object] = field(default_factory=dict)
+    """What rows mean, by OBIS code: filled while the first meter starts."""
 
     def configs(self, suite: int) -> dict[AssociationName, AssociationConfig]:
         """The associations that a meter of this model offers under a security suite."""

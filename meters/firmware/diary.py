@@ -75,7 +75,7 @@ class SecurityDiary:
         services = self._services
         services.trace("meter.security", event=event.kind, client_sap=event.client_sap, reason=event.reason)
         noted = _SECURITY_EVENTS.get(event.kind)
-        if noted is MeterEvent.DECRYPTION_FAILURE and event.reason == "replay":
+        if event.reason.endswith("replay"):
             noted = MeterEvent.REPLAY_REFUSED
         if noted is None:
             return

@@ -15,10 +15,13 @@ from meters.firmware.measurements import Measurements
 from meters.firmware.mesh_node import MeshEndpoint, MeshSettings
 from meters.firmware.partitions import COUNTERS, PARAMETERS, PartitionView
 from meters.firmware.scheduler import RtcScheduler
+from meters.firmware.scripts import ScriptRunner
 from meters.firmware.security import SecretStore
 from meters.firmware.services import Services
 from meters.firmware.storage import RecordStore
+from meters.firmware.supply_control import SupplyControl
 from meters.firmware.tables import Tables
+from meters.hardware.disconnector import Disconnector
 from meters.hardware.flash import Flash
 from meters.hardware.metrology import Metrology
 from meters.hardware.rtc import Rtc
@@ -28,6 +31,7 @@ from meters.models.schema import MeterModel
 from protocols.dlms.enums import Mechanism
 from protocols.dlms.security.keys import Suite
 from protocols.dlms.server import Association, CosemServer, ServerSecurity
+from protocols.errors import TwinError
 from protocols.meter_identity import SERVER_SAP
 from protocols.ports import ByteLink, KeySource, Timers, Trace
 
@@ -52,6 +56,7 @@ class Board:
     rng: random.Random
     key_source: KeySource
     trace: Trace
+    disconnector: Disconnector | None
     guard: Guard
     """Runs every piece of work that begins with a timer or a datagram; a power failure inside it ends there."""
     radio: ByteLink | None = None
@@ -63,11 +68,21 @@ class Firmware:
 
     def __init__(self, board: Board) -> None:
         self._timers = board.timers
-        self.services = services = _start_services(board)
-        self.server = _start_server(services)
-        self._diary = Diary(services)
+        self.services = _start_services(board)
         self.refused_saps = 0
         self.mesh: MeshEndpoint | None = None
+        self._disconnector = board.disconnector
+        self._button: Callable[[], None] | None = None
+        try:
+            self._start(board)
+        except TwinError:
+            self.stop()  # timers must not outlive a start that failed
+            raise
+
+    def _start(self, board: Board) -> None:
+        services = self.services
+        self.server = _start_server(services)
+        self._diary = Diary(services)
         if board.radio is not None and board.mesh is not None:
             self.mesh = MeshEndpoint(
                 board.identity,
@@ -82,16 +97,24 @@ class Firmware:
                 trace=board.trace,
             )
         self._diary.started()
-        # From here on nothing is written before the constructor returns: timers never outlive a failed start.
+        self._listen_to_button()
         self._schedule()
         if self.mesh is not None:
             self.mesh.start()
         board.trace("meter.started", start_count=services.start_count, firmware=services.firmware_version)
 
+    def _listen_to_button(self) -> None:
+        supply, guard = self.services.supply, self.services.guard
+        if self._disconnector is not None and supply is not None:
+            self._button = lambda: guard(supply.press_button)
+            self._disconnector.on_button.append(self._button)
+
     def _schedule(self) -> None:
         services, scheduler = self.services, self.services.scheduler
         scheduler.every(services.model.demand_period_s, services.measurements.close_demand_period)
-        services.tables.schedule(scheduler)
+        services.tables.schedule(scheduler, calendar_months=not services.schedules_billing)
+        for start in services.on_start:
+            start()
         scheduler.every(CHECKPOINT_S, lambda _: self.checkpoint())
         services.clock.on_change.append(lambda before_s, after_s: scheduler.clock_changed())
 
@@ -126,6 +149,10 @@ class Firmware:
     def stop(self) -> None:
         """The processor stands still: timers are gone, nothing is written any more."""
         self.services.scheduler.stop()
+        if self._disconnector is not None and self._button is not None:
+            self._disconnector.on_button.remove(self._button)
+        for watch in self.services.watches:
+            watch.stop()
         if self.mesh is not None:
             self.mesh.stop()
 
@@ -166,9 +193,13 @@ def _start_services(board: Board) -> Services:
         firmware_version=model.firmware_version,
         start_count=start_count,
         events=events,
+        scripts=ScriptRunner(board.trace),
+        supply=None if board.disconnector is None else SupplyControl(board.disconnector, parameters, events),
+        guard=board.guard,
         tables=Tables(compiled.tables, board.flash, clock, events),
         codes=compiled.codes,
         object_lists=compiled.object_lists,
+        row_values=compiled.row_values,
     )
     for name, config in compiled.configs(board.keys.suite).items():
         secret = secrets.association_secret(INSTANCES[name], board.keys.reader_secret if name == "reader" else b"")
@@ -180,8 +211,7 @@ def _start_services(board: Board) -> Services:
 def _start_server(services: Services) -> CosemServer:
     rows = compile_model(services.model).rows
     objects = [BINDINGS[row.class_id].make(services, row) for row in rows]
-    services.tables.bind({item.key: item for item in objects})
-    return CosemServer(
+    server = CosemServer(
         objects,
         services.associations,
         security=services.security,
@@ -189,3 +219,7 @@ def _start_server(services: Services) -> CosemServer:
         trace=services.trace,
         on_security_event=SecurityDiary(services).note,
     )
+    services.find = server.accessor.find
+    services.tables.bind(services.find)
+    services.scripts.bind(services.find)
+    return server

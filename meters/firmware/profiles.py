@@ -6,7 +6,7 @@ fixed sizes: a selection of columns is a cut through the bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from meters.firmware.clock import MeterClock
@@ -76,17 +76,18 @@ class Profile:
         for sequence, row in log.rows():
             self._note(sequence, int.from_bytes(row[:_TIME_BYTES], "big"))
 
-    def bind(self, objects: Mapping[bytes, CosemObject]) -> None:
-        """Raises LocalProtocolError if a captured object is not there."""
-        found: list[CosemObject | None] = []
-        for column in self.layout.columns:
-            key = object_key(column.source.class_id, column.source.obis)
-            if not column.is_clock and key not in objects:
+    def bind(self, find: Callable[[bytes], CosemObject | None]) -> None:
+        """`find` gives the object with a key. Raises LocalProtocolError if a captured object is not there."""
+        sources = [
+            None if column.is_clock else find(object_key(column.source.class_id, column.source.obis))
+            for column in self.layout.columns
+        ]
+        for column, source in zip(self.layout.columns, sources, strict=True):
+            if source is None and not column.is_clock:
                 raise LocalProtocolError(
                     f"profile {self.layout.name} captures {column.source.obis}, which is not there"
                 )
-            found.append(None if column.is_clock else objects[key])
-        self._sources = tuple(found)
+        self._sources = tuple(sources)
 
     def capture(self, utc_s: float) -> None:
         """Append a row with the values of this moment, which the meter's clock calls `utc_s`."""

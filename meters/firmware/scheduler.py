@@ -41,7 +41,6 @@ class RtcScheduler:
         self._tasks: list[_Task] = []
         self._handle: Cancellable | None = None
         self._running = True
-        rtc.on_moved.append(self.clock_changed)
 
     def every(self, period_s: int, work: Work, *, shift_s: Callable[[], int] = lambda: 0) -> None:
         """Run `work` at every multiple of `period_s`, of local time when `shift_s` gives local minus UTC."""
@@ -54,6 +53,8 @@ class RtcScheduler:
 
     def at(self, following: Following, work: Work) -> None:
         """Run `work` at every moment that `following` names."""
+        if not self._tasks:
+            self._rtc.on_moved.append(self.clock_changed)
         task = _Task(following, work)
         task.due_s = following(self._rtc.read().utc_s + _EARLY_S)
         self._tasks.append(task)
@@ -68,9 +69,10 @@ class RtcScheduler:
 
     def stop(self) -> None:
         self._running = False
+        if self._tasks:
+            self._rtc.on_moved.remove(self.clock_changed)
         self._tasks.clear()
         self._cancel()
-        self._rtc.on_moved.remove(self.clock_changed)
 
     def _cancel(self) -> None:
         if self._handle is not None:

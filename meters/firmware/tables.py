@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -16,6 +16,7 @@ from meters.firmware.row_log import RowLog
 from meters.firmware.scheduler import RtcScheduler
 from meters.hardware.flash import Flash
 from protocols.dlms.data import Data, long_unsigned, unsigned
+from protocols.dlms.obis import ObisCode
 from protocols.dlms.objects import CosemObject
 
 _DAY_S = 86_400
@@ -35,6 +36,10 @@ class PeriodicProfile:
     def period_s(self) -> int:
         """As attribute 4 of the profile shows it: 0 where the calendar triggers."""
         return self._period if isinstance(self._period, int) else {"day": _DAY_S, "month": 0}[self._period]
+
+    @property
+    def is_monthly(self) -> bool:
+        return self._period == "month"
 
     def capture_now(self) -> None:
         self._capture(self._clock.utc_s())
@@ -63,8 +68,11 @@ class Tables:
         self._wide_codes = applied is not None and applied.wide_codes
         self.logs: dict[str, Profile] = {}
         self.profiles: dict[str, PeriodicProfile] = {}
+        self._billing_obis: ObisCode | None = None
         if applied is None:
             return
+        monthly = [table for table in applied.companion.profiles if table.period == "month"]
+        self._billing_obis = ObisCode.parse(monthly[0].obis) if monthly else None
         for name, layout in applied.logs.items():
             self.logs[name] = log = _open(flash, EVENT_LOGS, layout, clock)
             events.attach(name, log)
@@ -75,17 +83,23 @@ class Tables:
             profile = _open(flash, PROFILES, layout, clock)
             self.profiles[name] = PeriodicProfile(profile, status, periods[name], clock)
 
-    def bind(self, objects: Mapping[bytes, CosemObject]) -> None:
+    def bind(self, find: Callable[[bytes], CosemObject | None]) -> None:
         """Give logs and profiles the objects that they capture."""
         for log in self.logs.values():
-            log.bind(objects)
+            log.bind(find)
         for recorder in self.profiles.values():
-            recorder.profile.bind(objects)
+            recorder.profile.bind(find)
 
-    def schedule(self, scheduler: RtcScheduler) -> None:
-        """Capture from now on."""
+    def schedule(self, scheduler: RtcScheduler, *, calendar_months: bool = True) -> None:
+        """Capture from now on; months by themselves only if `calendar_months`."""
         for recorder in self.profiles.values():
-            recorder.schedule(scheduler)
+            if calendar_months or not recorder.is_monthly:
+                recorder.schedule(scheduler)
+
+    @property
+    def billing_obis(self) -> ObisCode | None:
+        """The monthly profile's object."""
+        return self._billing_obis
 
     def event_code(self, log: str) -> Data:
         code = self._events.newest_code(log)

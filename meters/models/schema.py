@@ -128,6 +128,11 @@ class MeterModel(FileModel):
             raise ValueError("two associations have the same client_sap; give each its own")
         return self
 
+    @property
+    def has_disconnector(self) -> bool:
+        """The model has an object to switch its supply with (class 70)."""
+        return any(row.class_id == 70 for row in self.objects)
+
     def rights_of(self, row: ObjectRow, association: AssociationName) -> Rights | None:
         """What `association` may do with the object; None if it does not even see it."""
         return self.rights[row.rights].get(association)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+import functools
+from typing import TYPE_CHECKING, ClassVar
 
 from meters.firmware.clock import MeterClock
 from meters.firmware.measurements import Measurements
@@ -23,7 +23,12 @@ from protocols.dlms.enums import ActionResult, DataAccessResult
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.objects import AccessDenied, Caller, CosemObject, InterfaceClass
 from protocols.dlms.selective import Selector
-from protocols.dlms.units import ScalerUnit
+from protocols.dlms.units import ScalerUnit, Unit
+
+if TYPE_CHECKING:
+    from meters.firmware.objects.shown import Shown
+    from meters.firmware.services import Services
+    from meters.models.schema import ObjectRow
 
 INTEGER_RANGES: dict[Tag, tuple[int, int]] = {
     Tag.INTEGER: (-(1 << 7), (1 << 7) - 1),
@@ -37,6 +42,12 @@ INTEGER_RANGES: dict[Tag, tuple[int, int]] = {
 }
 
 
+@functools.cache
+def shared_scaler_unit(scaler: int, unit: Unit) -> ScalerUnit:
+    """One object for all registers with the same scaler and unit."""
+    return ScalerUnit(scaler, unit)
+
+
 def whole(tag: Tag, value: int) -> Data:
     """An integer of that type; beyond its range the end of the range, as a saturated register shows."""
     least, most = INTEGER_RANGES[tag]
@@ -46,24 +57,25 @@ def whole(tag: Tag, value: int) -> Data:
 class DataObject(CosemObject):
     """Class 1: a value that is read from, and perhaps written to, something else in the firmware.
 
-    `accept` raises AccessDenied for a value that it cannot take.
+    `shown` says what, with this row's settings; its `accept` raises AccessDenied for a value that it cannot take.
     """
 
     INTERFACE = DATA
-    __slots__ = ("_accept", "_value")
+    __slots__ = ("_row", "_services", "_shown")
 
-    def __init__(self, obis: ObisCode, value: Callable[[], Data], accept: Callable[[Data], None] | None = None) -> None:
+    def __init__(self, obis: ObisCode, shown: Shown, services: Services, row: ObjectRow) -> None:
         super().__init__(obis)
-        self._value = value
-        self._accept = accept
+        self._shown = shown
+        self._services = services
+        self._row = row
 
     def read(self, attribute_id: int, selector: Selector | None, caller: Caller) -> Readable:
-        return self._value()
+        return self._shown.value(self._services, self._row)
 
     def write(self, attribute_id: int, value: Data, caller: Caller) -> None:
-        if self._accept is None:
+        if self._shown.accept is None:
             raise AccessDenied(DataAccessResult.READ_WRITE_DENIED)
-        self._accept(value)
+        self._shown.accept(self._services, self._row, value)
 
 
 class RegisterObject(CosemObject):
@@ -78,7 +90,7 @@ class RegisterObject(CosemObject):
         super().__init__(obis)
         self._measurements = measurements
         self._quantity = quantity
-        self._scaler_unit = ScalerUnit(scaler, quantity.unit)
+        self._scaler_unit = shared_scaler_unit(scaler, quantity.unit)
         self._tag = tag
 
     def read(self, attribute_id: int, selector: Selector | None, caller: Caller) -> Readable:

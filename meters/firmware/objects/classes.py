@@ -141,3 +141,97 @@ SECURITY_SETUP = InterfaceClass(
         Method(8, "remove_certificate"),
     ),
 )
+
+REGISTER_ACTIVATION = InterfaceClass(
+    6,
+    0,
+    "Register activation",
+    attributes=(
+        Attribute(2, "register_assignment", (Tag.ARRAY,)),
+        Attribute(3, "mask_list", (Tag.ARRAY,)),
+        Attribute(4, "active_mask", (Tag.OCTET_STRING,)),
+    ),
+    methods=(Method(1, "add_register"), Method(2, "add_mask"), Method(3, "delete_mask")),
+)
+
+SCRIPT_TABLE = InterfaceClass(
+    9, 0, "Script table", attributes=(Attribute(2, "scripts", (Tag.ARRAY,)),), methods=(Method(1, "execute"),)
+)
+
+SPECIAL_DAYS = InterfaceClass(
+    11,
+    0,
+    "Special days table",
+    attributes=(Attribute(2, "entries", (Tag.ARRAY,)),),
+    methods=(Method(1, "insert"), Method(2, "delete")),
+)
+
+ACTIVITY_CALENDAR = InterfaceClass(
+    20,
+    0,
+    "Activity calendar",
+    attributes=(
+        Attribute(2, "calendar_name_active", (Tag.OCTET_STRING,)),
+        Attribute(3, "season_profile_active", (Tag.ARRAY,)),
+        Attribute(4, "week_profile_table_active", (Tag.ARRAY,)),
+        Attribute(5, "day_profile_table_active", (Tag.ARRAY,)),
+        Attribute(6, "calendar_name_passive", (Tag.OCTET_STRING,)),
+        Attribute(7, "season_profile_passive", (Tag.ARRAY,)),
+        Attribute(8, "week_profile_table_passive", (Tag.ARRAY,)),
+        Attribute(9, "day_profile_table_passive", (Tag.ARRAY,)),
+        Attribute(10, "activate_passive_calendar_time", (Tag.OCTET_STRING,)),
+    ),
+    methods=(Method(1, "activate_passive_calendar"),),
+)
+
+REGISTER_MONITOR = InterfaceClass(
+    21,
+    0,
+    "Register monitor",
+    attributes=(
+        Attribute(2, "thresholds", (Tag.ARRAY,)),
+        Attribute(3, "monitored_value", (Tag.STRUCTURE,)),
+        Attribute(4, "actions", (Tag.ARRAY,)),
+    ),
+)
+
+SINGLE_ACTION_SCHEDULE = InterfaceClass(
+    22,
+    0,
+    "Single action schedule",
+    attributes=(
+        Attribute(2, "executed_script", (Tag.STRUCTURE,)),
+        Attribute(3, "type", (Tag.ENUM,)),
+        Attribute(4, "execution_time", (Tag.ARRAY,)),
+    ),
+)
+
+DISCONNECT_CONTROL = InterfaceClass(
+    70,
+    0,
+    "Disconnect control",
+    attributes=(
+        Attribute(2, "output_state", (Tag.BOOLEAN,)),
+        Attribute(3, "control_state", (Tag.ENUM,)),
+        Attribute(4, "control_mode", (Tag.ENUM,)),
+    ),
+    methods=(Method(1, "remote_disconnect"), Method(2, "remote_reconnect")),
+)
+
+LIMITER = InterfaceClass(
+    71,
+    0,
+    "Limiter",
+    attributes=(
+        Attribute(2, "monitored_value", (Tag.STRUCTURE,)),
+        Attribute(3, "threshold_active", (Tag.DOUBLE_LONG_UNSIGNED,)),
+        Attribute(4, "threshold_normal", (Tag.DOUBLE_LONG_UNSIGNED,)),
+        Attribute(5, "threshold_emergency", (Tag.DOUBLE_LONG_UNSIGNED,)),
+        Attribute(6, "min_over_threshold_duration", (Tag.DOUBLE_LONG_UNSIGNED,)),
+        Attribute(7, "min_under_threshold_duration", (Tag.DOUBLE_LONG_UNSIGNED,)),
+        Attribute(8, "emergency_profile", (Tag.STRUCTURE,)),
+        Attribute(9, "emergency_profile_group_id_list", (Tag.ARRAY,)),
+        Attribute(10, "emergency_profile_active", (Tag.BOOLEAN,)),
+        Attribute(11, "actions", (Tag.STRUCTURE,)),
+    ),
+)
