@@ -48,8 +48,10 @@ def provision(scenario: Scenario, keys: KeySource) -> Provision:
     dcu_system_title = _DCU_TITLE_PREFIX + (1).to_bytes(5, "big")
     link_key = LinkKey(1, keys.random_bytes(16))
     dcu_password, headend_password = keys.random_bytes(16).hex(), keys.random_bytes(16).hex()
+    models = {name: load_model(name) for name in dict.fromkeys(settings.model for settings in scenario.meters)}
     meters = tuple(
-        _meter(settings, number, dcu_system_title, keys) for number, settings in enumerate(scenario.meters, 1)
+        _meter(settings, models[settings.model], number, dcu_system_title, keys)
+        for number, settings in enumerate(scenario.meters, 1)
     )
     return Provision(
         dcu_eui64=_DCU_BLOCK + (1).to_bytes(4, "big"),
@@ -61,8 +63,9 @@ def provision(scenario: Scenario, keys: KeySource) -> Provision:
     )
 
 
-def _meter(settings: MeterSettings, number: int, client_title: bytes, source: KeySource) -> MeterProvision:
-    model = load_model(settings.model)
+def _meter(
+    settings: MeterSettings, model: MeterModel, number: int, client_title: bytes, source: KeySource
+) -> MeterProvision:
     title = model.manufacturer.encode("ascii") + number.to_bytes(5, "big")
     keys = MeterKeys.generate(source, system_title=title, client_system_title=client_title)
     headend_keys: MeterKeys | None = keys

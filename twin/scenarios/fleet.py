@@ -33,7 +33,7 @@ def fleet_rows(fleet: Fleet, count: int, dcu: tuple[float, float]) -> list[dict[
             "serial": f"IHM{_SERIAL_BASE + index + 1}",
             "model": fleet.model,
             "position": (round(east_m, 1), round(north_m, 1)),
-            "installed_at_s": round(draw.uniform(0.0, fleet.installed_within_s), 3),
+            "installed_at_s": round(draw.uniform(0.0, fleet.installed_every_s * count), 3),
         })  # fmt: skip
     return made
 

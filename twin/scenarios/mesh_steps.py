@@ -23,7 +23,7 @@ def _hours_s(rig: Rig) -> float:
 
 
 @step("every meter joins and registers", timeout_s=86_400, requirement=("NET-1", "UC-I.1"))
-async def town_registers(rig: Rig, record: Record, within_s: float = 3_600.0) -> None:
+async def town_registers(rig: Rig, record: Record, within_s: float = 7_200.0) -> None:
     """From power on to the head-end's row, all meters at the same time."""
     started_s, wanted = rig.clock.now(), len(rig.meters)
     await _settled(rig, lambda: all(map(rig.mesh.operational, rig.meters)), timeout_s=within_s)

@@ -65,8 +65,8 @@ class Fleet(FileModel):
     """None: as many as make the grid a square."""
     layout_seed: int = 1
     model: str = "ihm5000-1p"
-    installed_within_s: FiniteFloat = Field(default=0.0, ge=0)
-    """The meters get their power one after the other within this time, in an order that the layout draws."""
+    installed_every_s: FiniteFloat = Field(default=0.0, ge=0)
+    """Mean time between two meters' first power, in an order that the layout draws; 0: all at once."""
 
 
 class Vegetation(FileModel):
