@@ -202,7 +202,8 @@ def _start_services(board: Board) -> Services:
         row_values=compiled.row_values,
     )
     for name, config in compiled.configs(board.keys.suite).items():
-        secret = secrets.association_secret(INSTANCES[name], board.keys.reader_secret if name == "reader" else b"")
+        provisioned = board.keys.reader_secret if config.mechanism is Mechanism.LOW else b""
+        secret = secrets.association_secret(INSTANCES[name], provisioned)
         if secret or config.mechanism is not Mechanism.LOW:
             services.associations.append(Association(config, secret))
     return services
@@ -214,7 +215,7 @@ def _start_server(services: Services) -> CosemServer:
     server = CosemServer(
         objects,
         services.associations,
-        security=services.security,
+        security=services.security if services.model.security_suites else None,
         keys=services.key_source,
         trace=services.trace,
         on_security_event=SecurityDiary(services).note,

@@ -19,6 +19,7 @@ from meters.keys import MeterKeys
 from meters.meter import Meter, MeterHardware
 from meters.models.library import load_model, packaged_models
 from meters.models.schema import MeterModel
+from protocols.errors import BadInputError
 from protocols.loads import ConstantLoad, LoadSource, PhaseLoad
 from twin.clock.clocks import RealClock
 from twin.clock.seeds import SystemKeys
@@ -63,16 +64,25 @@ def meter(
     ] = None,
 ) -> None:
     """Run one meter until it is interrupted. Its flash survives: the next start is a power-up of the same meter."""
+    meter_model = load_model(model)
     options = _Options(
-        model=load_model(model),
+        model=meter_model,
         addresses=tuple(ListenAddress.parse(text) for text in listen or ["tcp://127.0.0.1:4059"]),
-        keys=None if keys is None else MeterKeys.load(keys),
+        keys=None if keys is None else _keys_for(meter_model, keys),
         keys_file=keys,
         load_w=load_w,
     )
     with open_state(state) as meter_state:
         clock = RealClock()
         clock.run(_run(options, meter_state, clock))
+
+
+def _keys_for(model: MeterModel, path: Path) -> MeterKeys:
+    keys = MeterKeys.load(path)
+    if model.security_suites and keys.suite not in model.security_suites:
+        known = " or ".join(str(suite) for suite in model.security_suites)
+        raise BadInputError(f"model {model.model} has security suite {known}", file=str(path), key="suite")
+    return keys
 
 
 async def _run(options: _Options, state: MeterState, clock: RealClock) -> None:
