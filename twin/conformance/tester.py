@@ -193,6 +193,8 @@ class Dialogue:
     def __init__(self, link: Link, client: ClientAssociation, security: ClientSecurity | None) -> None:
         self.link = link
         self.client = client
+        self.opening = b""
+        """The AARQ that opened it, once it was sent."""
         self._security = security
 
     @property
@@ -234,7 +236,9 @@ class Dialogue:
         raise RemoteProtocolError(f"no end after {_MOST_STEPS} APDUs")
 
     async def associate(self) -> Associated:
-        return await self.run(reading.associate(self.client))
+        """Raises ServiceRefused."""
+        self.opening = self.client.associate()
+        return _expect(await self.converse(self.opening), Associated)
 
     async def try_to_associate(self) -> str:
         """ "accepted", or why not, in words."""

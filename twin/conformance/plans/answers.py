@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from protocols.dlms import action, get
 from protocols.dlms import set as set_apdu
 from protocols.dlms.acse import Aare, Rlre
@@ -9,6 +11,7 @@ from protocols.dlms.data import Data
 from protocols.dlms.enums import ActionResult, AssociationResult, DataAccessResult
 from protocols.dlms.exception import ConfirmedServiceError, ExceptionResponse
 from protocols.dlms.initiate import InitiateResponse
+from protocols.dlms.reading import ServiceRefused
 from protocols.errors import RemoteProtocolError
 from twin.conformance.verdicts import Limit, Value
 
@@ -83,6 +86,14 @@ def result_in_words(result: Data | DataAccessResult | ActionResult) -> str:
     if result == 0:
         return SUCCESS
     return f"refused: {result.name.lower()}"
+
+
+async def outcome_of(request: Awaitable[Data | DataAccessResult | ActionResult]) -> str:
+    """The result of a service in words; "refused: " too where the meter refuses the request as a whole."""
+    try:
+        return result_in_words(await request)
+    except ServiceRefused as refused:
+        return f"refused: {refused}"
 
 
 def aare_in_words(aare: Aare | None) -> str:

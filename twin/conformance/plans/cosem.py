@@ -17,7 +17,7 @@ from protocols.dlms.set import SetRequestNormal
 from protocols.errors import RemoteProtocolError
 from protocols.meter_identity import LOGICAL_DEVICE_NAME
 from twin.conformance.cases import Need, Plan, SkipCase, case
-from twin.conformance.plans.answers import DATA, NOT_SERVED, result_in_words
+from twin.conformance.plans.answers import DATA, NOT_SERVED, outcome_of, result_in_words
 from twin.conformance.plans.cosem_types import METHOD_COUNTS, type_fault
 from twin.conformance.tester import Dialogue, Role, Tester
 from twin.conformance.verdicts import Layers, Record, SgamLayer, UneceDimension, at_least, at_most, equals, within
@@ -166,14 +166,6 @@ async def _method_fault(dialogue: Dialogue, element: ObjectListElement, method_i
     except ServiceRefused as refused:
         outcome = f"refused: {refused}"
     return "" if NOT_SERVED.holds(outcome) else f"method {method_id} runs ({outcome}) without the right"
-
-
-async def outcome_of(request: object) -> str:
-    """An awaited service result in words."""
-    try:
-        return result_in_words(await request)  # type: ignore[misc]
-    except ServiceRefused as refused:
-        return f"refused: {refused}"
 
 
 @case(

@@ -19,7 +19,7 @@ _PROFILE, _ENTRIES_IN_USE = 7, 7
 @case(
     "Lockout_1",
     Plan.SECURITY,
-    "Wrong secrets, one after another, lock the association; the right one opens it again after a while; the log tells.",
+    "Wrong secrets, one after another, lock the association; the right one opens it again later; the log tells.",
     shows="SEC-4",
     needs=(Need.READER_SECRET, Need.BENCH),
     timeout_s=2 * _LONGEST_LOCK_S,
