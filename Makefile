@@ -11,21 +11,22 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 $(BIN)/twin: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("openami-twin needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[lint]' 'tox>=4.20'
+	@$(PYTHON) -c 'import sys; sys.exit("openami-twin needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
+	@echo "setting up $(VENV): about a minute"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --upgrade pip
+	@$(BIN)/python -m pip install -qq --editable '.[lint]' 'tox>=4.20'
 	@touch $@
 
 venv: $(BIN)/twin  ## make .venv with everything installed
 
 demo: venv  ## run the village on embedded defaults and print the verdicts
-	$(BIN)/twin run village --seed 7 --out runs/demo
+	@$(BIN)/twin run village --seed 7 --out runs/demo
 
 test: venv  ## everything this machine can run: style, types, layers, tests
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory system; \
 	 else echo "not root: system packages are not installed; run 'sudo make system' to have every test"; fi
-	$(BIN)/tox run
+	@$(BIN)/tox run
 
 soak: venv  ## repetitions and full tables
 	$(BIN)/tox run -e soak

@@ -59,3 +59,7 @@ def main() -> None:
     except KeyboardInterrupt:
         complain("interrupted")
         sys.exit(ExitStatus.RIG)
+    except Exception as error:
+        logging.getLogger(__name__).info("unexpected error", exc_info=error)
+        complain(f"unexpected {type(error).__name__}: {error}; this is a fault of twin itself (--verbose says where)")
+        sys.exit(ExitStatus.RIG)
