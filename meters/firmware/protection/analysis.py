@@ -82,7 +82,7 @@ class CycleFit:
         second = np.sqrt(second * (2.0 / FIT_SAMPLES))
         # Of a half-wave's mean, its second harmonic is two thirds; of a narrower pulse's, more.
         pulsating = np.abs(direct) - np.maximum(level * np.sign(direct), 0.0)
-        pulses = idles & (second >= _SECOND_TO_PULSES * pulsating)
+        pulses = idles & (pulsating > 0.0) & (second >= _SECOND_TO_PULSES * pulsating)
         return Direct(direct, self.frequencies_hz[best], fits, level, pulses)
 
 

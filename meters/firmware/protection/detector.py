@@ -86,7 +86,7 @@ class TypeBDetector:
         self.settings = settings or ProtectionSettings()
         self._dc_ma = _DC_SHARE * self.settings.dc_threshold_ma
         self._energy = (_AC_SHARE * self.settings.ac_threshold_ma) ** 2 * _RMS_TICKS * TICK_SAMPLES
-        self._fit = CycleFit(self.settings.line_hz)
+        self.fit = CycleFit(self.settings.line_hz)
         decay = np.exp(-2.0 * np.pi * _CORNER_HZ / SAMPLE_RATE_HZ)
         self._numerator, self._denominator = np.array([1.0 - decay]), np.array([1.0, -decay])
         self._seen = 0
@@ -185,7 +185,7 @@ class TypeBDetector:
         for start in range(0, len(channels), _PAIRS_AT_ONCE):
             channel, tick = channels[start : start + _PAIRS_AT_ONCE], ticks[start : start + _PAIRS_AT_ONCE]
             window = windows[channel, (tick + 1) * _PER_TICK]
-            found = self._fit.measure(window)
+            found = self.fit.measure(window)
             pulsating = found.pulsates & (found.level_ma * np.sign(found.mean_ma) < _REST_SHARE * self._dc_ma)
             direct[channel, tick] = np.where(pulsating, 0.0, found.mean_ma)
             trusted[channel, tick] = np.where(found.fits, direct[channel, tick], 0.0)
