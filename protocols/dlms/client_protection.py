@@ -73,7 +73,7 @@ class ClientProtection:
         return self._open(apdu)
 
     def _general(self) -> GeneralPeer:
-        if self._security is None:
+        if self._security is None or self._security.server_system_title is None:
             raise RemoteProtocolError("general protection, and no key for it")
         if self._peer is None:
             self._peer = self._security.peer(self._keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -193,16 +194,26 @@ def instant_s(raw: bytes) -> int | None:
 
     The fast way for a column of times: what is not specified in the time of day counts as 0.
     """
-    year, month, day, _, hour, minute, second, _, deviation_min, _ = _DATE_TIME.unpack(raw)
-    try:
-        days = date(year, month, day).toordinal() - _EPOCH_DAY
-    except ValueError:
+    if len(raw) != 12:
         return None
+    days = _days(raw[:4])
+    if days is None:
+        return None
+    _, _, _, _, hour, minute, second, _, deviation_min, _ = _DATE_TIME.unpack(raw)
     if deviation_min == DEVIATION_NOT_SPECIFIED:
         deviation_min = 0
     seconds: int = (0 if second > 59 else second) + 60 * ((0 if minute > 59 else minute) + deviation_min)
     seconds += 3600 * (0 if hour > 23 else hour)
     return days * 86_400 + seconds
+
+
+@functools.lru_cache(maxsize=1024)
+def _days(raw: bytes) -> int | None:
+    """Days since 1970-01-01 of year, month and day as encoded; the rows of a profile share few of them."""
+    try:
+        return date(int.from_bytes(raw[:2], "big"), raw[2], raw[3]).toordinal() - _EPOCH_DAY
+    except ValueError:
+        return None
 
 
 def _text(value: int, width: int = 2) -> str:

@@ -18,6 +18,7 @@ from protocols.dlms.selective import CaptureObject, EntryDescriptor, RangeDescri
 from protocols.errors import RemoteProtocolError
 
 _CLOCK = 8
+_TIME_AS_OCTETS = bytes((Tag.OCTET_STRING, 12))
 _FIXED_BYTES = {
     Tag.NULL: 1,
     Tag.BOOLEAN: 2,
@@ -96,7 +97,11 @@ def _runs(rows: ProfileRows, column: int, start: float | None, end: float | None
     runs: list[range] = []
     first = None
     for index in range(len(rows)):
-        value = _comparable(element(rows.row(index), column), is_clock=is_clock)
+        row = rows.row(index)
+        if is_clock and column == 0 and row[2:4] == _TIME_AS_OCTETS:  # the usual case, without cutting the row up
+            value: float | None = instant_s(row[4:16])
+        else:
+            value = _comparable(element(row, column), is_clock=is_clock)
         inside = value is not None and (start is None or value >= start) and (end is None or value <= end)
         if inside and first is None:
             first = index

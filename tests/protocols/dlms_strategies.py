@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from protocols.dlms import action, get
@@ -11,6 +12,9 @@ from protocols.dlms.date_time import Date, DateTime, Time
 from protocols.dlms.enums import ActionResult, DataAccessResult
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.selective import RawSelector
+
+quick = settings(max_examples=40, deadline=None)
+"""For properties of which many are shown: no deadline, as the machine may be busy."""
 
 _RANGES = {
     Tag.DOUBLE_LONG: (-(2**31), 2**31 - 1),
@@ -112,13 +116,19 @@ data = st.recursive(
     max_leaves=8,
 )
 
-selectors = st.builds(RawSelector, u8, data)
+small = st.one_of(
+    leaves,
+    st.lists(leaves, max_size=3).map(lambda found: Data(int(Tag.STRUCTURE), tuple(found))),
+)
+"""Data for inside an APDU: that any data comes back is shown elsewhere."""
+
+selectors = st.builds(RawSelector, u8, small)
 references = st.builds(
     get.AttributeReference, st.integers(0, 0xFFFF), obis_codes, st.integers(-128, 127), st.none() | selectors
 )
 methods = st.builds(action.MethodReference, st.integers(0, 0xFFFF), obis_codes, st.integers(-128, 127))
 access_results = st.sampled_from(DataAccessResult)
-get_results = st.one_of(data, access_results)
+get_results = st.one_of(small, access_results)
 blocks = st.builds(set_apdu.DataBlock, st.booleans(), u32, octets)
 outcomes = st.builds(action.MethodOutcome, st.sampled_from(ActionResult), st.none() | get_results)
 

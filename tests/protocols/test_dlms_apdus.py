@@ -7,7 +7,8 @@ from typing import Any
 
 import dlms_strategies as strategies
 import pytest
-from dlms_strategies import blocks, data, methods, octets, references, tuples, u8, u32
+from dlms_strategies import blocks, methods, octets, quick, references, tuples, u8, u32
+from dlms_strategies import small as data
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -156,6 +157,7 @@ names = pytest.mark.parametrize("name", CODECS)
 
 @names
 @pytest.mark.requirement("OSI-7")
+@quick
 @given(draw=st.data())
 def test_apdu_comes_back_as_it_was_and_truncated_is_the_peers_error(name: str, draw: st.DataObject) -> None:
     strategy, decode = CODECS[name]
@@ -170,6 +172,7 @@ def test_apdu_comes_back_as_it_was_and_truncated_is_the_peers_error(name: str, d
 
 
 @names
+@quick
 @given(draw=st.data())
 def test_junk_and_damaged_apdus_are_the_peers_error_or_an_apdu(name: str, draw: st.DataObject) -> None:
     strategy, decode = CODECS[name]
@@ -187,6 +190,7 @@ def test_junk_and_damaged_apdus_are_the_peers_error_or_an_apdu(name: str, draw: 
             continue
 
 
+@quick
 @given(st.lists(st.builds(Wpdu, u16, u16, octets), max_size=5), st.data())
 def test_stream_of_wpdus_may_be_cut_anywhere(wpdus: list[Wpdu], draw: st.DataObject) -> None:
     stream = b"".join(wpdu.encode() for wpdu in wpdus)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from dlms_strategies import quick
 from dlms_support import CLIENT_TITLE, KEYS, MANAGEMENT, METER_TITLE, CountedKeys, Meter, carry, client
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,6 +144,7 @@ def test_request_is_signed_with_its_own_key_and_becomes_a_certificate() -> None:
         CA.issue_for(bytes(damaged), AGREEMENT)
 
 
+@quick
 @given(st.binary(max_size=120), st.integers(0, 400), st.integers(0, 255))
 def test_junk_is_no_certificate_and_no_request(junk: bytes, position: int, value: int) -> None:
     damaged = bytearray(CA.certificate.der)

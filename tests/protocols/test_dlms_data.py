@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import dlms_strategies as strategies
 import pytest
+from dlms_strategies import quick
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +99,7 @@ def test_known_bytes_in_both_directions(value: Data, hexadecimal: str) -> None:
         decode(raw + b"\x00")
 
 
+@quick
 @given(strategies.data)
 def test_any_value_comes_back_as_it_was(value: Data) -> None:
     raw = encode(value)
@@ -107,6 +109,7 @@ def test_any_value_comes_back_as_it_was(value: Data) -> None:
     assert reader.remaining == 0
 
 
+@quick
 @given(strategies.data, st.data())
 def test_truncated_value_is_the_peers_error(value: Data, draw: st.DataObject) -> None:
     raw = encode(value)
@@ -115,6 +118,7 @@ def test_truncated_value_is_the_peers_error(value: Data, draw: st.DataObject) ->
         decode(raw[:end])
 
 
+@quick
 @given(st.binary(max_size=200))
 def test_junk_is_a_value_or_the_peers_error(raw: bytes) -> None:
     try:

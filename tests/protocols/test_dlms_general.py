@@ -8,7 +8,8 @@ from typing import Any
 import dlms_strategies as strategies
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from dlms_strategies import data, methods, octets, references, tuples, u32
+from dlms_strategies import methods, octets, quick, references, tuples, u32
+from dlms_strategies import small as data
 from dlms_support import (
     CLIENT_TITLE,
     ENERGY,
@@ -115,6 +116,7 @@ CODECS: dict[str, tuple[st.SearchStrategy[Any], Callable[[bytes], Any]]] = {
 
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.requirement("OSI-7")
+@quick
 @given(draw=st.data())
 def test_general_apdus_come_back_and_damage_is_the_peers_error(name: str, draw: st.DataObject) -> None:
     strategy, decode = CODECS[name]
@@ -197,6 +199,7 @@ def shuttle(left: GbtEndpoint, right: GbtEndpoint, apdu: bytes, lost: Callable[[
     raise AssertionError("the transfer does not end")
 
 
+@quick
 @given(
     st.binary(min_size=1, max_size=600),
     st.integers(5, 60),

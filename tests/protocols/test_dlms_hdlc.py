@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
+from dlms_strategies import quick
 from dlms_support import ENERGY, MANY, READER, Meter, client
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.dlms.client import AttributeReference
@@ -90,6 +91,7 @@ def test_snrm_and_ua_of_the_field() -> None:
     assert frame.encode() == snrm
 
 
+@quick
 @given(frames)
 @pytest.mark.requirement("OSI-7")
 def test_frame_comes_back_as_it_was_and_damage_is_noticed(frame: Frame) -> None:
@@ -105,6 +107,7 @@ def test_frame_comes_back_as_it_was_and_damage_is_noticed(frame: Frame) -> None:
             Frame.decode(bytes(damaged))
 
 
+@quick
 @given(st.lists(st.one_of(frames.map(Frame.encode), st.binary(max_size=20)), max_size=6), st.data())
 def test_line_may_be_cut_anywhere_and_carry_junk(parts: list[bytes], draw: st.DataObject) -> None:
     stream = b"".join(parts)
@@ -117,6 +120,7 @@ def test_line_may_be_cut_anywhere_and_carry_junk(parts: list[bytes], draw: st.Da
     assert [str(item) for item in cut] == [str(item) for item in whole]
 
 
+@quick
 @given(st.lists(frames, max_size=5))
 def test_frames_may_share_their_flags(sent: list[Frame]) -> None:
     raw = b"\x7e" + b"".join(frame.encode()[1:] for frame in sent)
@@ -137,6 +141,7 @@ def test_address_takes_the_room_that_it_needs() -> None:
     assert HdlcAddress(1, 1000).encode() == bytes.fromhex("00020ED1")
 
 
+@quick
 @given(st.builds(LinkParameters, st.integers(32, 2030), st.integers(32, 2030), st.integers(1, 7), st.integers(1, 7)))
 def test_parameters_come_back_and_truncation_is_the_peers_error(parameters: LinkParameters) -> None:
     raw = parameters.encode()
@@ -242,7 +247,7 @@ def test_readings_and_profiles_travel_in_segments_and_windows(size: int, window:
     assert line.server.state_of(READER) is StationState.DISCONNECTED
 
 
-@settings(max_examples=40, deadline=None)
+@quick
 @given(st.lists(st.booleans(), max_size=40), st.integers(1, 7))
 def test_nothing_is_lost_or_doubled_on_a_bad_line(losses: list[bool], window: int) -> None:
     # no more losses in a row than the client's patience
@@ -370,6 +375,7 @@ def test_silence_ends_a_frame_and_a_link() -> None:
     assert server.counters["inter_octet_time_out"] == server.counters["inactivity_time_out"] == 1
 
 
+@quick
 @given(st.lists(st.one_of(st.binary(max_size=40), frames.map(Frame.encode)), max_size=8))
 def test_server_and_client_survive_anything_on_the_line(parts: list[bytes]) -> None:
     server, _ = station()
@@ -383,6 +389,7 @@ def test_server_and_client_survive_anything_on_the_line(parts: list[bytes]) -> N
         primary.receive(part, float(number))
 
 
+@quick
 @given(st.integers(0, 7), st.integers(0, 7), st.sampled_from((FrameType.I, FrameType.RR, FrameType.FRMR, FrameType.DM)))
 def test_client_survives_any_answer(send: int, receive: int, kind: FrameType) -> None:
     primary = HdlcClient(HdlcClientConfig(PUBLIC_CLIENT, METER))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from dlms_strategies import quick
 from dlms_support import (
     ENERGY,
     MANAGEMENT,
@@ -177,6 +178,7 @@ def test_malformed_selector_is_the_clients_error(selector: RawSelector) -> None:
         selected(selector)
 
 
+@quick
 @given(
     st.lists(st.sampled_from([NULL, unsigned(1), octet_string(b"abc"), visible_string(""), structure()]), max_size=9)
 )
@@ -190,6 +192,7 @@ def test_rows_are_cut_without_being_decoded(cells: list[Data]) -> None:
             elements(encoded[:end])
 
 
+@quick
 @given(st.integers(-(10**9), 4 * 10**9), st.integers(-720, 840))
 def test_fast_instant_agrees_with_the_slow_one(utc_s: int, deviation_min: int) -> None:
     moment = DateTime.from_utc_s(utc_s, deviation_min=deviation_min)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 import pytest
+from dlms_strategies import quick
 from dlms_support import (
     BROADCASTER,
     CLIENT_TITLE,
@@ -212,6 +213,7 @@ class PowerCut(Exception):  # noqa: N818
     pass
 
 
+@quick
 @given(cuts=st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=6), reserve=st.integers(1, 7))
 @pytest.mark.requirement("SEC-1")
 def test_no_counter_is_used_or_accepted_twice_whatever_the_power_does(
@@ -257,7 +259,7 @@ def test_counter_that_is_used_up_stops() -> None:
     assert not receiver.is_fresh(COUNTER_MAX)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from([1, 16, 32, 102, 7]), st.one_of(st.binary(max_size=80), st.none()), st.data())
 def test_server_survives_anything(client_sap: int, junk: bytes | None, draw: st.DataObject) -> None:
     apdu = bytearray(junk if junk is not None else draw.draw(st.sampled_from(SEEDS)))
@@ -268,6 +270,7 @@ def test_server_survives_anything(client_sap: int, junk: bytes | None, draw: st.
     assert len(FUZZED.server.sessions) <= 8
 
 
+@quick
 @given(st.binary(max_size=80), st.sampled_from(range(256)))
 def test_client_survives_anything(junk: bytes, tag: int) -> None:
     for association in FUZZED_CLIENTS:

@@ -31,6 +31,7 @@ _UNREADABLE = (
     ValueError,
     TypeError,
     OverflowError,
+    LookupError,
     Warning,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
