@@ -1,4 +1,7 @@
-"""`python -m dcu --config FILE`: the concentrator as a process of its own, in the guest and natively.
+"""`python -m dcu`: the concentrator as a process of its own, in the guest and natively.
+
+With `--config FILE` it runs from that file. With `--state FOLDER --maintenance DEVICE` it is given identity, keys and
+addresses over a serial line, keeps them in the folder, and runs from there at every later start.
 
 Logs go to standard error, one JSON object a line. Ends with 0 after SIGTERM or SIGINT, 2 for a bad configuration,
 3 when storage or radio cannot be used or are lost.
@@ -8,22 +11,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
-import os
-import random
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import TextIO
 
 from dcu import __version__
-from dcu.config_file import BrokerAddress, Provisioning, load
-from dcu.daemon import Dcu
-from dcu.serial_link import SerialError, open_serial
-from dcu.storage import FileStorage, StorageError
-from dcu.uplink import Uplink
+from dcu.config_file import Provisioning, load
+from dcu.serial_link import SerialError
+from dcu.service import Concentrator, Service, ServiceOptions, wait_for_signal
+from dcu.storage import StorageError
+from dcu.watchdog import Watchdog
 from protocols.errors import BadInputError
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_UNUSABLE = 0, 2, 3
@@ -51,99 +52,79 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-class _FileTrace:
-    """Trace events as JSON lines in a file, with seconds on the loop's clock."""
-
-    def __init__(self, file: TextIO | None, loop: asyncio.AbstractEventLoop) -> None:
-        self._file = file
-        self._loop = loop
-
-    def __call__(self, kind: str, /, **fields: object) -> None:
-        if self._file is not None:
-            event = {"t_s": round(self._loop.time(), 6), "kind": kind, **fields}
-            self._file.write(json.dumps(event, default=str) + "\n")
-            self._file.flush()
-
-
-class _SystemKeys:
-    def random_bytes(self, size_bytes: int) -> bytes:
-        return os.urandom(size_bytes)
-
-
-def _uplink(broker: BrokerAddress, loop: asyncio.AbstractEventLoop, rng: random.Random) -> Uplink:
-    from dcu.mqtt_uplink import MqttOptions, MqttUplink, TlsOptions  # paho is slow to import in the guest
-
-    tls = broker.tls
-    options = MqttOptions(
-        host=broker.host,
-        port=broker.port,
-        client_id=broker.client_id,
-        username=broker.username,
-        password=broker.password,
-        keep_alive_s=broker.keep_alive_s,
-        tls=None
-        if tls is None
-        else TlsOptions(Path(tls.ca_file), Path(tls.certificate_file), Path(tls.key_file), tls.server_name),
-    )
-    return MqttUplink(options, loop, rng)
-
-
 async def _run(provisioning: Provisioning, trace_file: TextIO | None) -> int:
     """Until a signal asks to end, or the radio is lost."""
     loop = asyncio.get_running_loop()
-    rng = random.SystemRandom()
     ending: asyncio.Future[str] = loop.create_future()
 
-    def end(reason: str) -> None:
+    def lost(why: str) -> None:
         if not ending.done():
-            ending.set_result(reason)
+            ending.set_result(why)
 
-    storage = FileStorage(provisioning.storage)
-    radio = open_serial(provisioning.radio_device, provisioning.radio_baud, loop, lambda why: end(f"radio: {why}"))
+    concentrator = Concentrator(provisioning, loop, trace_file, lost)
     try:
-        dcu = Dcu(
-            provisioning.dcu,
-            loop=loop,
-            radio=radio,
-            uplink=_uplink(provisioning.broker, loop, rng),
-            storage=storage,
-            key_source=_SystemKeys(),
-            rng=rng,
-            utc_s=time.time,
-            trace=_FileTrace(trace_file, loop),
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, end, "")
-        dcu.start()
-        reason = await ending
-        await dcu.stop()
+        reason = await wait_for_signal(loop, ending)
     finally:
-        radio.close()
+        await concentrator.stop()
+    return EXIT_UNUSABLE if reason else EXIT_OK
+
+
+async def _serve(options: ServiceOptions, alive: Path | None) -> int:
+    """A concentrator that is provisioned over its maintenance line."""
+    loop = asyncio.get_running_loop()
+    service = Service(options, loop)
+    with Watchdog(loop, alive) if alive is not None else contextlib.nullcontext():
+        reason = await service.run()
+    if reason:
+        _LOG.error("the daemon ends: %s", reason)
     return EXIT_UNUSABLE if reason else EXIT_OK
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the concentrator; gives the exit status."""
     parser = argparse.ArgumentParser(prog="dcu", description="The OpenAMI concentrator's daemon")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration, JSON")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", type=Path, metavar="FILE", help="configuration, JSON")
+    source.add_argument("--state", type=Path, metavar="FOLDER", help="where provisioning is kept")
+    parser.add_argument("--maintenance", metavar="DEVICE", help="serial line of the maintenance interface")
+    parser.add_argument("--workspace", type=Path, default=Path("workspace"), metavar="FOLDER", help="files in RAM")
+    parser.add_argument("--program", type=Path, metavar="FOLDER", help="slots of the daemon's own update")
+    parser.add_argument("--alive", type=Path, metavar="FILE", help="file that shows a watcher that the daemon lives")
+    parser.add_argument("--set-clock", action="store_true", help="provisioning may set the system's clock")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument("--version", action="version", version=__version__)
     options = parser.parse_args(arguments)
+    if (options.state is None) != (options.maintenance is None):
+        parser.error("--state and --maintenance belong together")
     try:
-        provisioning = load(options.config)
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_JsonLines(provisioning.dcu.dcu_id))
-        logging.basicConfig(level=options.log_level.upper(), handlers=[handler])
-        if provisioning.trace_file is None:
-            return asyncio.run(_run(provisioning, None))
-        with provisioning.trace_file.open("a", encoding="utf-8") as trace_file:
-            return asyncio.run(_run(provisioning, trace_file))
+        return _main(options)
     except BadInputError as error:
         print(f"dcu: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except (StorageError, SerialError, OSError) as error:
         print(f"dcu: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
+
+
+def _main(options: argparse.Namespace) -> int:
+    if options.state is not None:
+        _log_lines(options.log_level, "dcu")
+        service = ServiceOptions(
+            options.state, options.maintenance, options.workspace.absolute(), options.program, options.set_clock
+        )
+        return asyncio.run(_serve(service, options.alive))
+    provisioning = load(options.config)
+    _log_lines(options.log_level, provisioning.dcu.dcu_id)
+    if provisioning.trace_file is None:
+        return asyncio.run(_run(provisioning, None))
+    with provisioning.trace_file.open("a", encoding="utf-8") as trace_file:
+        return asyncio.run(_run(provisioning, trace_file))
+
+
+def _log_lines(level: str, name: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines(name))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 if __name__ == "__main__":

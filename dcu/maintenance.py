@@ -1,0 +1,93 @@
+"""The maintenance interface: a serial line inside the cabinet, over which a concentrator is given its identity.
+
+JSON objects, one a line, each with an `id` that the answer repeats:
+
+    {"id": 1, "command": "status"}
+    {"id": 2, "command": "provision", "config": {...}, "files": {"ca.pem": "..."}, "utc_s": 1772470000.0}
+    {"id": 3, "command": "forget"}
+    {"id": 4, "command": "upload", "offset": 0, "data": "<base64>"}       an update.tar.gz, piece by piece
+    {"id": 5, "command": "install", "signature": "<base64>"}              ECDSA P-256 with SHA-256, DER
+    {"id": 6, "command": "restart"}
+
+    {"id": 1, "ok": true, ...}        {"id": 2, "ok": false, "error": "..."}
+
+`config` is what `dcu.config_file` reads; `files` are the PEM files that it names. What comes over the line is never
+logged: it holds keys.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from protocols.errors import TwinError
+from protocols.ports import ByteLink
+
+_LOG = logging.getLogger(__name__)
+MAX_LINE_BYTES = 256 * 1024
+
+Command = Callable[[dict[str, Any]], dict[str, Any]]
+"""Carries out a request, and gives the fields of its answer. A TwinError becomes an answer with `ok` false."""
+
+
+class MaintenancePort:
+    """Answers the lines that come over a link. Lines that are too long or no JSON objects are counted and refused."""
+
+    def __init__(self, link: ByteLink, commands: dict[str, Command]) -> None:
+        self._link = link
+        self._commands = commands
+        self._line = bytearray()
+        self._is_skipping = False
+        self.counters: Counter[str] = Counter()
+        link.on_data(self._received)
+
+    def _received(self, data: bytes) -> None:
+        *lines, rest = data.split(b"\n")
+        for part in lines:
+            self._line += part
+            line, self._line = bytes(self._line), bytearray()
+            if self._is_skipping:
+                self._is_skipping = False
+            elif line.strip():
+                self._answer(line)
+        self._line += rest
+        if len(self._line) > MAX_LINE_BYTES:
+            self._line.clear()
+            if not self._is_skipping:
+                self._is_skipping = True
+                self._refuse(None, f"the line is longer than {MAX_LINE_BYTES} bytes")
+
+    def _answer(self, line: bytes) -> None:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            self._refuse(None, "the line is not JSON")
+            return
+        if not isinstance(request, dict):
+            self._refuse(None, "the line is no JSON object")
+            return
+        number = request.pop("id", None)
+        name = request.pop("command", None)
+        command = self._commands.get(name) if isinstance(name, str) else None
+        if command is None:
+            self._refuse(number, f"no such command; there are {', '.join(self._commands)}")
+            return
+        _LOG.info("maintenance: %s", name)
+        try:
+            fields = command(request)
+        except TwinError as error:
+            self._refuse(number, str(error))
+            return
+        self.counters["answered"] += 1
+        self._send({"id": number, "ok": True, **fields})
+
+    def _refuse(self, number: object, reason: str) -> None:
+        self.counters["refused"] += 1
+        _LOG.warning("maintenance: refused: %s", reason)
+        self._send({"id": number, "ok": False, "error": reason})
+
+    def _send(self, answer: dict[str, Any]) -> None:
+        self._link.write(json.dumps(answer).encode() + b"\n")

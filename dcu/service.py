@@ -1,0 +1,320 @@
+"""The daemon's life around a concentrator: provisioned or not, started, replaced, and ended by a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import enum
+import json
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from dcu import __version__
+from dcu.config_file import BrokerAddress, Provisioning
+from dcu.daemon import Dcu
+from dcu.maintenance import MaintenancePort
+from dcu.mqtt_uplink import MqttOptions, MqttUplink, TlsOptions
+from dcu.provisioning import ProvisioningStore
+from dcu.serial_link import SerialError, SerialLink, open_serial
+from dcu.storage import FileStorage, StorageError
+from dcu.tasks import TaskGroup
+from dcu.update import UpdateError, Updater
+from protocols.errors import BadInputError
+
+_LOG = logging.getLogger(__name__)
+_CONFIRM_INTERVAL_S = 5.0
+UPDATE_KEY = "update-key.pem"
+
+
+class State(enum.StrEnum):
+    """UNPROVISIONED waits for an identity; FAILED has one that it cannot run with."""
+
+    UNPROVISIONED = "unprovisioned"
+    RUNNING = "running"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """Where a service keeps and finds things; `sets_clock` lets provisioning set the system's clock."""
+
+    state_folder: Path
+    maintenance_device: str
+    workspace: Path
+    program_folder: Path | None = None
+    sets_clock: bool = False
+    maintenance_baud: int = 921600
+
+
+class FileTrace:
+    """Trace events as JSON lines in a file, with seconds on the loop's clock."""
+
+    def __init__(self, file: TextIO | None, loop: asyncio.AbstractEventLoop) -> None:
+        self._file = file
+        self._loop = loop
+
+    def __call__(self, kind: str, /, **fields: object) -> None:
+        if self._file is not None:
+            event = {"t_s": round(self._loop.time(), 6), "kind": kind, **fields}
+            self._file.write(json.dumps(event, default=str) + "\n")
+            self._file.flush()
+
+
+class SystemKeys:
+    """A KeySource of the operating system."""
+
+    def random_bytes(self, size_bytes: int) -> bytes:
+        return os.urandom(size_bytes)
+
+
+class Concentrator:
+    """A `Dcu` with its real radio line and uplink. `on_lost(reason)` is called if the radio's line goes away.
+
+    Raises SerialError, StorageError or BadInputError if it cannot begin.
+    """
+
+    def __init__(
+        self,
+        provisioning: Provisioning,
+        loop: asyncio.AbstractEventLoop,
+        trace_file: TextIO | None,
+        on_lost: Callable[[str], None],
+    ) -> None:
+        rng = random.SystemRandom()
+        self.provisioning = provisioning
+        self._radio = open_serial(provisioning.radio_device, provisioning.radio_baud, loop, on_lost)
+        try:
+            self.uplink = MqttUplink(_mqtt_options(provisioning.broker), loop, rng)
+            self._dcu = Dcu(
+                provisioning.dcu,
+                loop=loop,
+                radio=self._radio,
+                uplink=self.uplink,
+                storage=FileStorage(provisioning.storage),
+                key_source=SystemKeys(),
+                rng=rng,
+                utc_s=time.time,
+                trace=FileTrace(trace_file, loop),
+            )
+            self._dcu.start()
+        except BaseException:
+            self._radio.close()
+            raise
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        return {part: dict(counter) for part, counter in self._dcu.counters().items()}
+
+    async def stop(self) -> None:
+        """An orderly end."""
+        try:
+            await self._dcu.stop()
+        finally:
+            self._radio.close()
+
+
+def _mqtt_options(broker: BrokerAddress) -> MqttOptions:
+    tls = broker.tls
+    return MqttOptions(
+        host=broker.host,
+        port=broker.port,
+        client_id=broker.client_id,
+        username=broker.username,
+        password=broker.password,
+        keep_alive_s=broker.keep_alive_s,
+        tls=None
+        if tls is None
+        else TlsOptions(Path(tls.ca_file), Path(tls.certificate_file), Path(tls.key_file), tls.server_name),
+    )
+
+
+async def wait_for_signal(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[str]) -> str:
+    """Until SIGTERM or SIGINT (an empty text), or until somebody else sets the reason."""
+
+    def end() -> None:
+        if not ending.done():
+            ending.set_result("")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    return await ending
+
+
+class Service:
+    """A concentrator that is given its identity over the maintenance line, and keeps it over restarts."""
+
+    def __init__(self, options: ServiceOptions, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises StorageError or SerialError if flash or maintenance line cannot be used."""
+        self._options = options
+        self._loop = loop
+        self._tasks = TaskGroup(loop, lambda kind, /, **fields: None)
+        self._store = ProvisioningStore(FileStorage(options.state_folder), options.workspace)
+        self._updater = self._make_updater()
+        self._concentrator: Concentrator | None = None
+        self._failure = ""
+        self._ending: asyncio.Future[str] = loop.create_future()
+        self._replacing = asyncio.Lock()
+        self._line: SerialLink = open_serial(
+            options.maintenance_device, options.maintenance_baud, loop, self._line_lost
+        )
+        self.port = MaintenancePort(
+            self._line,
+            {
+                "status": self._status,
+                "provision": self._provision,
+                "forget": self._forget,
+                "upload": self._upload,
+                "install": self._install,
+                "restart": self._restart,
+            },
+        )
+
+    @property
+    def state(self) -> State:
+        if self._concentrator is not None:
+            return State.RUNNING
+        return State.FAILED if self._failure else State.UNPROVISIONED
+
+    async def run(self) -> str:
+        """Until a signal (an empty text) or until the radio's line is lost or a restart is asked for (a reason)."""
+        try:
+            found = self._store.load()
+        except BadInputError as error:
+            self._fail(str(error))
+        else:
+            if found is not None:
+                self._begin(found)
+        self._loop.call_later(_CONFIRM_INTERVAL_S, self._confirm_update)
+        _LOG.info("maintenance on %s: %s", self._options.maintenance_device, self.state)
+        try:
+            return await wait_for_signal(self._loop, self._ending)
+        finally:
+            if self._concentrator is not None:
+                await self._concentrator.stop()
+            self._tasks.cancel()
+            await self._tasks.wait()
+            self._line.close()
+
+    # the concentrator
+
+    def _begin(self, provisioning: Provisioning) -> None:
+        try:
+            self._concentrator = Concentrator(provisioning, self._loop, None, lambda why: self._end(f"radio: {why}"))
+            self._failure = ""
+        except (SerialError, StorageError, BadInputError) as error:
+            self._fail(str(error))
+
+    def _fail(self, reason: str) -> None:
+        self._failure = reason
+        _LOG.error("the concentrator cannot run: %s", reason)
+
+    async def _replace(self, provisioning: Provisioning | None) -> None:
+        """Stop what runs, and start anew with another identity, or with none."""
+        async with self._replacing:
+            if self._concentrator is not None:
+                old, self._concentrator = self._concentrator, None
+                await old.stop()
+            self._failure = ""
+            if provisioning is not None:
+                self._begin(provisioning)
+
+    def _end(self, reason: str) -> None:
+        if not self._ending.done():
+            self._ending.set_result(reason)
+
+    def _line_lost(self, why: str) -> None:
+        self._end(f"maintenance line: {why}")
+
+    # commands
+
+    def _status(self, request: dict[str, Any]) -> dict[str, Any]:
+        concentrator = self._concentrator
+        answer: dict[str, Any] = {"state": self.state, "version": __version__, "utc_s": time.time()}
+        if self._failure:
+            answer["failure"] = self._failure
+        if concentrator is not None:
+            answer["dcu_id"] = concentrator.provisioning.dcu.dcu_id
+            answer["uplink"] = concentrator.uplink.is_connected
+            answer["counters"] = concentrator.counters()
+        if self._updater is not None:
+            state = self._updater.state()
+            answer["program"] = {"slot": state.slot, "status": state.status}
+        return answer
+
+    def _provision(self, request: dict[str, Any]) -> dict[str, Any]:
+        utc_s = request.get("utc_s")
+        if utc_s is not None and self._options.sets_clock:
+            _set_clock(utc_s)
+        found = self._store.save(request.get("config"), request.get("files", {}))
+        self._updater = self._make_updater()
+        self._tasks.spawn(self._replace(found), "provision")
+        return {"dcu_id": found.dcu.dcu_id}
+
+    def _forget(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._store.forget()
+        self._tasks.spawn(self._replace(None), "forget")
+        return {}
+
+    def _restart(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._loop.call_later(0.2, self._end, "a restart was asked for")
+        return {}
+
+    # update
+
+    def _make_updater(self) -> Updater | None:
+        folder = self._options.program_folder
+        if folder is None:
+            return None
+        key = self._options.workspace / UPDATE_KEY
+        return Updater(folder, key.read_bytes() if key.exists() else None)
+
+    def _updates(self) -> Updater:
+        if self._updater is None:
+            raise UpdateError("this daemon was not started by a start-up that could update it")
+        return self._updater
+
+    def _upload(self, request: dict[str, Any]) -> dict[str, Any]:
+        offset = request.get("offset")
+        if not isinstance(offset, int):
+            raise UpdateError("`offset` must be a number of bytes")
+        return {"size_bytes": self._updates().upload(offset, _decoded(request, "data"))}
+
+    def _install(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"slot": self._updates().install(_decoded(request, "signature"))}
+
+    def _confirm_update(self) -> None:
+        """A program that has reached the head-end has proved itself."""
+        try:
+            if self._updater is not None and self._concentrator is not None and self._concentrator.uplink.is_connected:
+                if self._updater.confirm():
+                    _LOG.info("the update has reached the head-end and is confirmed")
+                return
+        except UpdateError as error:
+            _LOG.error("%s", error)
+        self._loop.call_later(_CONFIRM_INTERVAL_S, self._confirm_update)
+
+
+def _decoded(request: dict[str, Any], name: str) -> bytes:
+    value = request.get(name)
+    if not isinstance(value, str):
+        raise UpdateError(f"`{name}` must be base64")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UpdateError(f"`{name}` is not base64") from error
+
+
+def _set_clock(utc_s: object) -> None:
+    if isinstance(utc_s, bool) or not isinstance(utc_s, (int, float)) or not 0 < utc_s < 2**32:
+        raise BadInputError("must be seconds since 1970", key="utc_s")
+    try:
+        time.clock_settime(time.CLOCK_REALTIME, utc_s)
+    except OSError as error:
+        raise BadInputError(f"the clock cannot be set: {error.strerror}", key="utc_s") from error
