@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,12 +14,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from protocols.errors import BadInputError
 from twin.clock.clocks import ClockKind
 from twin.commands.output import STYLES, exit_status, people, print_case, write_result
-from twin.conformance.report import RunReport, to_json
 from twin.conformance.verdicts import CaseResult
 from twin.rigs.folder import RunFolder, default_folder
 from twin.rigs.options import DEFAULT_DATABASE, AirKind, BrokerKind, RunOptions, choose
-from twin.rigs.run import run_scenario
 from twin.scenarios.loading import load_scenario, packaged_scenarios
+
+if TYPE_CHECKING:
+    from twin.conformance.report import RunReport
 
 
 def register(app: typer.Typer) -> None:
@@ -55,6 +56,10 @@ def run(
     Leaves a folder with report.html, report.xml (JUnit), report.json, air.pcap and keys.json (for Wireshark),
     events.jsonl, the MDMS database and run.log.
     """
+    # Imported here, so that other verbs need not wait for databases and web frameworks.
+    from twin.conformance.report import to_json
+    from twin.rigs.run import run_scenario
+
     options = choose(seed=seed, clock=clock, broker=broker, air=air, database=db)
     loaded = load_scenario(scenario, overrides)
     folder = RunFolder(out or default_folder(loaded.scenario.scenario, seed))
