@@ -35,7 +35,8 @@ _PROTECTION_OVERHEAD_BYTES = 30
 
 
 class AssociationRefused(Exception):  # noqa: N818 (an AARE, not a failure of ours)
-    """An AARQ that is answered with a rejection. `counts` if it is a failed authentication."""
+    """An AARQ that is answered with a rejection. `reason` is one word for counters and event logs; `counts` if it is a
+    failed authentication."""
 
     def __init__(
         self,
@@ -100,17 +101,13 @@ def _check_names(association: Association, aarq: Aarq) -> None:
     config = association.config
     context = ContextName.LN_CIPHERED if config.ciphered else ContextName.LN
     if aarq.context != context:
-        raise AssociationRefused(
-            AcseUserDiagnostic.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED, f"application context {aarq.context}"
-        )
+        raise AssociationRefused(AcseUserDiagnostic.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED, "wrong_application_context")
     mechanism = Mechanism.NONE if aarq.mechanism is None else aarq.mechanism
     if mechanism == config.mechanism:
         return
     if mechanism == Mechanism.NONE:
-        raise AssociationRefused(AcseUserDiagnostic.AUTHENTICATION_REQUIRED, "no authentication mechanism")
-    raise AssociationRefused(
-        AcseUserDiagnostic.AUTHENTICATION_MECHANISM_NAME_NOT_RECOGNISED, f"authentication mechanism {mechanism}"
-    )
+        raise AssociationRefused(AcseUserDiagnostic.AUTHENTICATION_REQUIRED, "no_mechanism")
+    raise AssociationRefused(AcseUserDiagnostic.AUTHENTICATION_MECHANISM_NAME_NOT_RECOGNISED, "wrong_mechanism")
 
 
 def _ciphering(association: Association, aarq: Aarq, security: ServerSecurity | None) -> Ciphering | None:
@@ -120,9 +117,9 @@ def _ciphering(association: Association, aarq: Aarq, security: ServerSecurity | 
         return None
     title = aarq.calling_ap_title
     if security is None:
-        raise AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "no security setup")
+        raise AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "no_security_setup")
     if title is None or not security.is_known(title):
-        raise AssociationRefused(AcseUserDiagnostic.CALLING_AP_TITLE_NOT_RECOGNIZED, "unknown calling AP title")
+        raise AssociationRefused(AcseUserDiagnostic.CALLING_AP_TITLE_NOT_RECOGNIZED, "unknown_title")
     if config.mechanism is Mechanism.HIGH_ECDSA:
         _check_certificate(title, aarq.calling_ae_qualifier, security)
     return security.unicast(title)
@@ -132,7 +129,7 @@ def _check_certificate(title: bytes, certificate: bytes | None, security: Server
     """The client must have a signing key that is trusted, by the certificate that it brings or by one from before."""
     asymmetric = security.asymmetric
     if asymmetric is None:
-        raise AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "no asymmetric keys")
+        raise AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "no_asymmetric_keys")
     if certificate is not None:
         asymmetric.peers.offered(title, certificate)
     if asymmetric.verifier(title) is None:
@@ -145,7 +142,7 @@ def _initiate(
     """The InitiateRequest and the security control that it came with, 0 if in the clear."""
     information, control = aarq.user_information, 0
     if information is None:
-        raise AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "no InitiateRequest", error=InitiateError.OTHER)
+        raise AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "no_initiate_request", error=InitiateError.OTHER)
     try:
         if ciphering is not None and association.config.ciphered and information[:1] == b"\x21":
             control, _, information = ciphering.open(unwrap(information))
@@ -157,7 +154,7 @@ def _initiate(
         ) from error
     except RemoteProtocolError as error:
         raise AssociationRefused(
-            AcseUserDiagnostic.NO_REASON_GIVEN, "malformed InitiateRequest", error=InitiateError.OTHER
+            AcseUserDiagnostic.NO_REASON_GIVEN, "malformed_initiate_request", error=InitiateError.OTHER
         ) from error
     if security is not None and association.config.ciphered and security.required_request & ~request_bits(control):
         raise AssociationRefused(AcseUserDiagnostic.AUTHENTICATION_REQUIRED, "initiate_not_protected")
@@ -168,20 +165,20 @@ def _negotiate(association: Association, request: InitiateRequest) -> int:
     if request.dlms_version < DLMS_VERSION:
         raise AssociationRefused(
             AcseUserDiagnostic.NO_REASON_GIVEN,
-            f"DLMS version {request.dlms_version}",
+            "dlms_version_too_low",
             error=InitiateError.DLMS_VERSION_TOO_LOW,
         )
     if 0 < request.max_receive_pdu_bytes < LEAST_PDU_BYTES:
         raise AssociationRefused(
             AcseUserDiagnostic.NO_REASON_GIVEN,
-            f"client takes {request.max_receive_pdu_bytes} bytes",
+            "pdu_size_too_short",
             error=InitiateError.PDU_SIZE_TOO_SHORT,
         )
     conformance = int(association.config.conformance) & int(request.conformance)
     if not conformance & int(Conformance.GET | Conformance.SET | Conformance.ACTION | Conformance.ACCESS):
         raise AssociationRefused(
             AcseUserDiagnostic.NO_REASON_GIVEN,
-            "no service in common",
+            "incompatible_conformance",
             error=InitiateError.INCOMPATIBLE_CONFORMANCE,
         )
     return conformance
@@ -190,7 +187,7 @@ def _negotiate(association: Association, request: InitiateRequest) -> int:
 def _check_secret(association: Association, aarq: Aarq) -> None:
     given = aarq.authentication_value or b""
     if not association.secret or not hmac.compare_digest(association.secret, given):
-        raise AssociationRefused(AcseUserDiagnostic.AUTHENTICATION_FAILURE, "wrong secret", counts=True)
+        raise AssociationRefused(AcseUserDiagnostic.AUTHENTICATION_FAILURE, "wrong_secret", counts=True)
 
 
 def _new_session(
@@ -220,12 +217,10 @@ def _new_session(
 def _take_dedicated_key(session: Session, key: bytes, control: int, security: ServerSecurity | None) -> None:
     if security is None or not session.client_title or not control & 0x20:
         raise AssociationRefused(
-            AcseUserDiagnostic.NO_REASON_GIVEN, "dedicated key in the clear", error=InitiateError.OTHER
+            AcseUserDiagnostic.NO_REASON_GIVEN, "dedicated_key_in_the_clear", error=InitiateError.OTHER
         )
     if len(key) != 16:
-        raise AssociationRefused(
-            AcseUserDiagnostic.NO_REASON_GIVEN, f"dedicated key of {len(key)} bytes", error=InitiateError.OTHER
-        )
+        raise AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "dedicated_key_size", error=InitiateError.OTHER)
     session.dedicated = security.dedicated(key, session.client_title)
 
 
@@ -233,9 +228,7 @@ def _challenge(session: Session, aarq: Aarq, keys: KeySource, pending: Session |
     mechanism = session.association.config.mechanism
     challenge = aarq.authentication_value or b""
     if not is_challenge(mechanism, challenge):
-        raise AssociationRefused(
-            AcseUserDiagnostic.AUTHENTICATION_FAILURE, f"a challenge of {len(challenge)} bytes", counts=True
-        )
+        raise AssociationRefused(AcseUserDiagnostic.AUTHENTICATION_FAILURE, "challenge_size", counts=True)
     session.peer_challenge = challenge
     if pending is not None and hmac.compare_digest(pending.peer_challenge, challenge):
         session.own_challenge = pending.own_challenge

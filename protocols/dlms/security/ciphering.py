@@ -87,6 +87,8 @@ class Ciphering:
         """Undo `seal` of the peer. Raises ProtectionError; the counter is accepted only if all is right."""
         if len(sealed) < 5:
             raise ProtectionError("no room for a security header", "truncated")
+        if len(self._peer_title) != 8:
+            raise ProtectionError("the peer's system title is not known", "unknown_title")
         security_control, counter = _HEADER.unpack_from(sealed)
         if security_control & SUITE_MASK != self.suite:
             raise ProtectionError(f"security suite {security_control & SUITE_MASK}, not {self.suite}", "wrong_suite")
