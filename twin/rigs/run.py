@@ -24,7 +24,7 @@ def run_scenario(
 ) -> RunReport:
     """Play the scenario and write its report. Raises BadInputError or RigError where it cannot even begin."""
     script = resolve_script(loaded)
-    clock = _make_clock(loaded, options)
+    clock = make_clock(loaded, options)
     handler = folder.log_handler()
     root = logging.getLogger()
     root.addHandler(handler)
@@ -47,7 +47,8 @@ def run_scenario(
     return report
 
 
-def _make_clock(loaded: LoadedScenario, options: RunOptions) -> RunClock:
+def make_clock(loaded: LoadedScenario, options: RunOptions) -> RunClock:
+    """The clock that the options ask for."""
     return VirtualClock(loaded.scenario.start) if options.clock is ClockKind.VIRTUAL else RealClock()
 
 
