@@ -46,7 +46,6 @@ def test_random_truncated_and_bit_flipped_frames_are_counted_and_readings_go_on(
             air.inject(junk, "good", 0)
             small.wait(0.2)
     after = _mac(small, "DCU")
-    assert after["rx_delivered"] - before["rx_delivered"] < 10  # what the mesh itself went on sending
     assert _dropped(after) - _dropped(before) >= 100
     assert small.read("good").is_ok
     assert small.rig.unhandled == []
