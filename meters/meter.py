@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from meters.firmware.firmware import Board, Firmware
 from meters.firmware.mesh_node import MeshSettings
 from meters.firmware.partitions import StorageError
+from meters.hardware.disconnector import Disconnector
 from meters.hardware.flash import Flash, FlashGeometry, PowerLostError
 from meters.hardware.metrology import Metrology
 from meters.hardware.power import PowerSupply
@@ -31,6 +32,8 @@ class MeterHardware:
     flash: Flash
     metrology: Metrology
     power: PowerSupply
+    disconnector: Disconnector | None = None
+    """None on a model that cannot switch its supply."""
 
     @classmethod
     def for_model(
@@ -53,11 +56,13 @@ class MeterHardware:
             ageing_ppm_per_year=settings.ageing_ppm_per_year,
         )
         sizes = model.flash
+        metrology = Metrology(world, load, phase_count=model.phases)
         return cls(
             rtc=Rtc(world, crystal),
             flash=flash or Flash(FlashGeometry(sizes.page_bytes, sizes.pages_per_block, sizes.block_count)),
-            metrology=Metrology(world, load, phase_count=model.phases),
+            metrology=metrology,
             power=PowerSupply(timers, hold_up_s=model.hold_up_s),
+            disconnector=Disconnector(metrology) if model.has_disconnector else None,
         )
 
 
@@ -117,6 +122,7 @@ class Meter:
             rng=rng,
             key_source=key_source,
             trace=self._trace,
+            disconnector=hardware.disconnector,
             guard=self._guard,
             radio=radio,
             mesh=mesh,
@@ -141,6 +147,10 @@ class Meter:
     @property
     def power(self) -> PowerSupply:
         return self.hardware.power
+
+    @property
+    def disconnector(self) -> Disconnector | None:
+        return self.hardware.disconnector
 
     @property
     def firmware(self) -> Firmware | None:

@@ -120,7 +120,9 @@ def _make_sap_assignment(services: Services, row: ObjectRow) -> CosemObject:
 
 
 def _make_security_setup(services: Services, row: ObjectRow) -> CosemObject:
-    return SecuritySetupObject(services.obis(row), services.security, services.secrets)
+    return SecuritySetupObject(
+        services.obis(row), services.security, services.secrets, services.device, services.key_source
+    )
 
 
 def _make_profile(services: Services, row: ObjectRow) -> CosemObject:

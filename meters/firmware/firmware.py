@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from meters.firmware.catalogue import BINDINGS
 from meters.firmware.clock import MeterClock
 from meters.firmware.compiled import INSTANCES, compile_model
+from meters.firmware.device_keys import DeviceKeys
 from meters.firmware.diary import Diary, SecurityDiary
 from meters.firmware.events import EventRecorder
 from meters.firmware.measurements import Measurements
@@ -159,12 +160,13 @@ class Firmware:
 
 def _start_services(board: Board) -> Services:
     model, compiled = board.model, compile_model(board.model)
-    parameters = RecordStore(PartitionView(board.flash, PARAMETERS))
+    parameters = RecordStore(PartitionView(board.flash, PARAMETERS), area_blocks=4)
     counters = RecordStore(PartitionView(board.flash, COUNTERS))
     start_count = (counters.load(_START_COUNT) or 0) + 1
     counters.save(_START_COUNT, start_count)
     clock = MeterClock(board.rtc, parameters, zone_min=model.time_zone_deviation_min)
     secrets = SecretStore(board.keys, parameters)
+    device = DeviceKeys(board.keys, parameters, clock.utc_s, board.key_source)
     companion = None if compiled.tables is None else compiled.tables.companion
     events = EventRecorder({} if companion is None else companion.events, clock, board.trace)
     services = Services(
@@ -180,6 +182,7 @@ def _start_services(board: Board) -> Services:
         measurements=Measurements(board.metrology, counters, clock, demand_period_s=model.demand_period_s),
         scheduler=RtcScheduler(board.timers, board.rtc, board.guard),
         secrets=secrets,
+        device=device,
         security=ServerSecurity(
             board.keys.system_title,
             secrets.symmetric(),
@@ -188,8 +191,8 @@ def _start_services(board: Board) -> Services:
             policy=secrets.policy(),
             client_system_title=board.keys.client_system_title or None,
             on_keys=secrets.keep,
+            asymmetric=device.asymmetric,
         ),
-        public_keys=board.keys.public_key_points(),
         firmware_version=model.firmware_version,
         start_count=start_count,
         events=events,

@@ -5,35 +5,13 @@ Changed keys live in the parameters partition and win over the provisioned ones 
 
 from __future__ import annotations
 
-import enum
-
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
-
 from meters.firmware.storage import RecordStore
 from meters.keys import MeterKeys
+from protocols.dlms.security.key_management import KeyId
 from protocols.dlms.security.keys import Policy, SymmetricKeys
 from protocols.dlms.server import Association
-from protocols.errors import RemoteProtocolError
 
 _POLICY = "security/policy"
-_KEY_BYTES = 16
-
-
-class KeyId(enum.IntEnum):
-    """Key identifiers of class 64, method key_transfer."""
-
-    UNICAST_ENCRYPTION = 0
-    BROADCAST_ENCRYPTION = 1
-    AUTHENTICATION = 2
-    MASTER = 3
-
-
-FIELDS = {
-    KeyId.UNICAST_ENCRYPTION: "encryption",
-    KeyId.BROADCAST_ENCRYPTION: "broadcast",
-    KeyId.AUTHENTICATION: "authentication",
-    KeyId.MASTER: "master",
-}
 
 
 class SecretStore:
@@ -46,9 +24,9 @@ class SecretStore:
     def symmetric(self) -> SymmetricKeys:
         keys = self._provisioned
         return SymmetricKeys(
-            encryption=self._current(KeyId.UNICAST_ENCRYPTION, keys.encryption_key),
+            encryption=self._current(KeyId.ENCRYPTION, keys.encryption_key),
             authentication=self._current(KeyId.AUTHENTICATION, keys.authentication_key),
-            broadcast=self._current(KeyId.BROADCAST_ENCRYPTION, keys.broadcast_key) or None,
+            broadcast=self._current(KeyId.BROADCAST, keys.broadcast_key) or None,
             master=self._current(KeyId.MASTER, keys.master_key) or None,
         )
 
@@ -70,28 +48,12 @@ class SecretStore:
 
     def keep(self, keys: SymmetricKeys) -> None:
         """Store a whole set of keys: after a power cut all of them are there, or none."""
-        values = {key_id: getattr(keys, field) for key_id, field in FIELDS.items()}
+        values = {key_id: getattr(keys, key_id.field_name) for key_id in KeyId}
         self._parameters.put_many({_name(key_id): value for key_id, value in values.items() if value is not None})
 
     def _current(self, key_id: KeyId, provisioned: bytes) -> bytes:
         saved = self._parameters.get(_name(key_id))
         return provisioned if saved is None else saved
-
-
-def unwrap_keys(wrapped: list[tuple[KeyId, bytes]], master: bytes | None) -> dict[str, bytes]:
-    """New keys by their name in SymmetricKeys, unwrapped with the master key.
-
-    Raises RemoteProtocolError if one is not wrapped with it, or has another size.
-    """
-    if master is None:
-        raise RemoteProtocolError("this meter has no master key", spec="IEC 62056-6-2, class 64")
-    try:
-        fresh = {FIELDS[key_id]: aes_key_unwrap(master, blob) for key_id, blob in wrapped}
-    except (InvalidUnwrap, ValueError):
-        raise RemoteProtocolError("not wrapped with the master key", spec="RFC 3394") from None
-    if any(len(key) != _KEY_BYTES for key in fresh.values()):
-        raise RemoteProtocolError("a key of another size", spec="IEC 62056-6-2, class 64")
-    return fresh
 
 
 def _name(key_id: KeyId) -> str:

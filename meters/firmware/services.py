@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from meters.firmware.clock import MeterClock
+from meters.firmware.device_keys import DeviceKeys
 from meters.firmware.events import EventRecorder
 from meters.firmware.measurements import Measurements
 from meters.firmware.scheduler import RtcScheduler
@@ -47,8 +48,8 @@ class Services:
     measurements: Measurements
     scheduler: RtcScheduler
     secrets: SecretStore
+    device: DeviceKeys
     security: ServerSecurity
-    public_keys: tuple[bytes, bytes]
     firmware_version: str
     start_count: int
     events: EventRecorder

@@ -53,8 +53,9 @@ class RecordStore:
     def get(self, key: str) -> bytes | None:
         return self._values.get(key)
 
-    def keys(self) -> list[str]:
-        return sorted(self._values)
+    def names(self, prefix: str = "") -> list[str]:
+        """Keys that begin with `prefix`, sorted."""
+        return sorted(key for key in self._values if key.startswith(prefix))
 
     def put(self, key: str, value: bytes) -> None:
         """Returns when the value survives a power cut."""

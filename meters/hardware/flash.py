@@ -6,6 +6,7 @@ import os
 import random
 import struct
 import zlib
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class Flash:
         self.geometry = geometry or FlashGeometry()
         self.endurance_erases = endurance_erases
         self._blocks: dict[int, bytearray] = {}
-        self._erases = [0] * self.geometry.block_count
+        self._erases = array("I", bytes(4 * self.geometry.block_count))
         self._bad: set[int] = set()
         self._file: int | None = None
         self.operations = 0

@@ -25,7 +25,7 @@ from protocols.dlms.enums import ActionResult, DataAccessResult, Mechanism
 from protocols.dlms.get import AttributeReference
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.security.counters import MemoryCounterStore
-from protocols.dlms.security.keys import SymmetricKeys
+from protocols.dlms.security.keys import Suite, SymmetricKeys
 from protocols.dlms.selective import Selector
 from protocols.loads import ConstantLoad, LoadSource, PhaseLoad
 from twin.clock.clocks import VirtualClock
@@ -51,11 +51,14 @@ class Bench:
         *,
         crystal_ppm: float = 0.0,
         seed: int = 1,
+        keys: MeterKeys | None = None,
     ) -> None:
         seeds = Seeds(seed)
         self.clock = VirtualClock(START)
         self.model = load_model(model) if isinstance(model, str) else model
-        self.keys = MeterKeys.generate(seeds.keys("keys"), system_title=METER_TITLE, client_system_title=CLIENT_TITLE)
+        self.keys = keys or MeterKeys.generate(
+            seeds.keys("keys"), system_title=METER_TITLE, client_system_title=CLIENT_TITLE
+        )
         self.hardware = MeterHardware.for_model(
             self.model,
             self.clock,
@@ -111,9 +114,10 @@ class Client:
         }[name]
         symmetric = changes.pop("keys", SymmetricKeys(keys.encryption_key, keys.authentication_key))
         store = changes.pop("store", None) or bench.fresh_store()
+        asymmetric = changes.pop("asymmetric", None)
         self.association = ClientAssociation(
             ClientConfig(SAPS[name], **(settings | changes)),
-            security=ClientSecurity(CLIENT_TITLE, symmetric, store),
+            security=ClientSecurity(CLIENT_TITLE, symmetric, store, suite=Suite(keys.suite), asymmetric=asymmetric),
             keys=Seeds(99).keys(f"client/{name}"),
         )
         self.opened: list[Event] = self.carry(self.association.associate()) if open_ else []
@@ -166,6 +170,7 @@ class Client:
         reference = MethodReference(class_id, ObisCode.parse(obis), method)
         (event,) = self.carry(self.association.action(reference, argument))
         assert isinstance(event, ActionDone), event
+        self.returned = event.outcomes[0].returned
         return event.outcomes[0].result
 
     def release(self) -> bool:

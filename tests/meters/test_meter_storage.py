@@ -52,7 +52,7 @@ def test_values_are_there_after_a_restart() -> None:
     again = store(flash)
     assert again.get("a") == b"3"
     assert again.get("b") is None
-    assert again.keys() == ["a"]
+    assert again.names() == ["a"]
     assert again.damaged_records == 0
 
 

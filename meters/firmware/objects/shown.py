@@ -10,6 +10,7 @@ from meters.models.schema import ObjectRow
 from protocols.dlms.data import Data, double_long_unsigned, octet_string, unsigned
 from protocols.dlms.enums import DataAccessResult
 from protocols.dlms.objects import AccessDenied
+from protocols.dlms.security.certificates import CertificateType
 
 _LONGEST_TEXT_BYTES = 64
 
@@ -42,8 +43,8 @@ def _text(value: str) -> Data:
     return octet_string(value.encode("ascii"))
 
 
-def _public_key(index: int) -> Callable[[Services, ObjectRow], Data]:
-    return lambda services, row: octet_string(services.public_keys[index])
+def _public_key(kind: CertificateType) -> Callable[[Services, ObjectRow], Data]:
+    return lambda services, row: octet_string(services.device.public_point(kind))
 
 
 def _parameter_key(row: ObjectRow) -> str:
@@ -73,8 +74,8 @@ SHOWN = {
     "model_name": Shown(lambda services, row: _text(services.model.model)),
     "hardware_revision": Shown(lambda services, row: _text(services.model.hardware_revision)),
     "firmware_version": Shown(lambda services, row: _text(services.firmware_version)),
-    "signing_public_key": Shown(_public_key(0)),
-    "agreement_public_key": Shown(_public_key(1)),
+    "signing_public_key": Shown(_public_key(CertificateType.DIGITAL_SIGNATURE)),
+    "agreement_public_key": Shown(_public_key(CertificateType.KEY_AGREEMENT)),
     "invocation_counter": Shown(lambda services, row: double_long_unsigned(services.security.least_client_counter)),
     "start_count": Shown(lambda services, row: double_long_unsigned(services.start_count)),
     "clock_set_count": Shown(lambda services, row: double_long_unsigned(services.clock.set_count)),
