@@ -34,16 +34,15 @@ from protocols.dlms.client_events import (
     Send,
     SetDone,
 )
+from protocols.dlms.client_opening import ClientOpening, refusal_of
 from protocols.dlms.client_protection import ClientProtection
 from protocols.dlms.client_requests import AccessOperation, ActionOperation, GetOperation, Operation, SetOperation
 from protocols.dlms.client_security import ClientSecurity
-from protocols.dlms.data import Data, Tag, octet_string
+from protocols.dlms.data import Data, octet_string
 from protocols.dlms.enums import (
     ActionResult,
     AssociationResult,
     Conformance,
-    ContextName,
-    Mechanism,
     ReleaseResponseReason,
 )
 from protocols.dlms.exception import (
@@ -55,11 +54,7 @@ from protocols.dlms.exception import (
 from protocols.dlms.gbt import GENERAL_BLOCK_TRANSFER, GbtEndpoint, GeneralBlockTransfer
 from protocols.dlms.gbt import OVERHEAD_BYTES as GBT_OVERHEAD_BYTES
 from protocols.dlms.get import AttributeReference
-from protocols.dlms.initiate import InitiateRequest, InitiateResponse
 from protocols.dlms.obis import ObisCode
-from protocols.dlms.security.ciphering import GLO_TAGS, unwrap, wrap
-from protocols.dlms.security.gcm import ProtectionError
-from protocols.dlms.security.hls import CHALLENGE_BYTES, HlsExchange, is_challenge
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.ports import KeySource, Trace
 
@@ -137,15 +132,12 @@ class ClientAssociation:
         self.state = ClientState.IDLE
         self.conformance = config.conformance
         self._security = security
-        self._keys = keys
         self._trace = trace
         self._invoke = 0
         self._operation: Operation | None = None
         self._last_plain = b""
-        self._own_challenge = b""
-        self._peer_challenge = b""
-        self._dedicated_key: bytes | None = None
         self._protection = ClientProtection(config, security, keys)
+        self._opening = ClientOpening(config, security, keys, self._protection)
         self._gbt: GbtEndpoint | None = None
         self._server_max_bytes = _LEAST_PDU_BYTES
 
@@ -154,12 +146,9 @@ class ClientAssociation:
     def associate(self) -> bytes:
         """The AARQ. Raises LocalProtocolError unless IDLE."""
         self._advance(Cause.ASSOCIATE)
-        mechanism = self.config.mechanism
-        if mechanism.is_high:
-            self._own_challenge = self._keys.random_bytes(CHALLENGE_BYTES[mechanism])
         self._protection.end()
-        self._dedicated_key = self._keys.random_bytes(16) if self.config.dedicated_key else None
-        return self._aarq()
+        self._opening.begin()
+        return self._opening.aarq()
 
     def get(self, *references: AttributeReference) -> bytes:
         """GET of one attribute or of a list. Raises LocalProtocolError unless ASSOCIATED."""
@@ -190,7 +179,7 @@ class ClientAssociation:
     def release(self) -> bytes:
         """The RLRQ. Raises LocalProtocolError unless ASSOCIATED."""
         self._advance(Cause.RELEASE)
-        return self._rlrq()
+        return self._opening.rlrq()
 
     def repeat(self) -> bytes:
         """The last APDU again, for a transport that lost it or its answer; a ciphered one under a fresh counter.
@@ -198,9 +187,9 @@ class ClientAssociation:
         Raises LocalProtocolError if nothing is out.
         """
         if self.state is ClientState.ASSOCIATING:
-            return self._aarq()
+            return self._opening.aarq()
         if self.state is ClientState.RELEASING:
-            return self._rlrq()
+            return self._opening.rlrq()
         if self._gbt is not None:
             return self._gbt.repeat()[0]
         if self.state in (ClientState.AUTHENTICATING, ClientState.AWAITING):
@@ -272,48 +261,24 @@ class ClientAssociation:
         return (outcome,)
 
     def _on_aare(self, aare: acse.Aare) -> tuple[Event, ...]:
-        if self.state is ClientState.AUTHENTICATING and aare.authentication_value == self._peer_challenge:
-            return ()  # the AARE to a repeated AARQ
+        if self.state is ClientState.AUTHENTICATING and self._opening.is_repetition(aare):
+            return ()
         if self.state is not ClientState.ASSOCIATING:
             raise RemoteProtocolError(f"an AARE while {self.state.name}")
         if aare.result is not AssociationResult.ACCEPTED:
+            reason = refusal_of(aare)
             self._advance(Cause.REFUSED)
-            reason = f"{aare.result.name.lower()}, {aare.diagnostic.name.lower()}{_initiate_error(aare)}"
             return (Refused(reason, int(aare.diagnostic)),)
-        security = self._security
-        if security is None or not (self.config.ciphered or self.config.mechanism.is_high):
-            return self._on_accepted(aare)
-        security.learn_server_title(aare.responding_ap_title)
-        title, certificate = security.server_system_title, aare.responding_ae_qualifier
-        if security.asymmetric is not None and title is not None and certificate is not None:
-            security.asymmetric.peers.offered(title, certificate)
-        try:
-            return self._on_accepted(aare)
-        except RemoteProtocolError:
-            security.forget_server_title()
-            raise
-
-    def _on_accepted(self, aare: acse.Aare) -> tuple[Event, ...]:
-        response = self._initiate_response(aare)
-        if self.config.mechanism.is_high:
-            return self._on_challenge(aare, response)
-        self._take(response)
-        self._advance(Cause.ACCEPTED)
-        return (self._associated(),)
-
-    def _on_challenge(self, aare: acse.Aare, response: InitiateResponse) -> tuple[Event, ...]:
-        mechanism = self.config.mechanism
-        if aare.mechanism != mechanism or aare.authentication_value is None:
-            raise RemoteProtocolError(f"an AARE without a challenge of mechanism {mechanism.name}")
-        if not is_challenge(mechanism, aare.authentication_value):
-            raise RemoteProtocolError(f"a challenge of {len(aare.authentication_value)} bytes")
-        if aare.authentication_value == self._own_challenge:
-            raise RemoteProtocolError("the server gives our own challenge back")
-        self._take(response)
-        self._peer_challenge = aare.authentication_value
+        response = self._opening.accept(aare)
+        self.conformance = Conformance(int(response.conformance) & int(self.config.conformance))
+        self._server_max_bytes = max(response.max_receive_pdu_bytes or 0xFFFF, _LEAST_PDU_BYTES)
+        self._protection.begin(self._opening.dedicated_key)
+        if not self.config.mechanism.is_high:
+            self._advance(Cause.ACCEPTED)
+            return (self._associated(),)
         self._advance(Cause.CHALLENGED)
         reference = MethodReference(15, _CURRENT_ASSOCIATION, 1)
-        proof = octet_string(self._exchange().prove())
+        proof = octet_string(self._opening.prove())
         self._last_plain = ActionRequestNormal(self._next_invoke(), reference, proof).encode()
         return (Send(self._protect(self._last_plain)),)
 
@@ -325,15 +290,15 @@ class ClientAssociation:
         if result is not ActionResult.SUCCESS:
             self._advance(Cause.REFUSED)
             return (Refused(f"the server does not accept our proof: {result.name.lower()}"),)
-        if not isinstance(returned, Data) or returned.tag != Tag.OCTET_STRING:
-            raise RemoteProtocolError("the server gives no proof")
-        if not self._exchange().is_proved(returned.value):
-            if self._security is not None:
-                self._security.forget_server_title()
+        if not self._opening.is_proved(returned):
             self._advance(Cause.REFUSED)
             return (Refused("the server's proof is wrong: it does not know the key"),)
         self._advance(Cause.PROVED)
         return (self._associated(),)
+
+    def _associated(self) -> Associated:
+        title = None if self._security is None else self._security.server_system_title
+        return Associated(self.conformance, self._server_max_bytes, title)
 
     def _on_rlre(self, rlre: acse.Rlre) -> tuple[Event, ...]:
         if self.state is not ClientState.RELEASING:
@@ -419,80 +384,6 @@ class ClientAssociation:
         ciphering = _PROTECTION_OVERHEAD_BYTES if config.ciphered else 0
         general = _GENERAL_OVERHEAD_BYTES if config.key_scheme is not None else 0
         return ciphering + general + (_SIGNING_OVERHEAD_BYTES if config.sign else 0)
-
-    def _initiate_request(self) -> bytes:
-        config = self.config
-        request = InitiateRequest(config.conformance, config.max_receive_pdu_bytes, self._dedicated_key).encode()
-        if not config.ciphered or self._security is None:
-            return request
-        return wrap(GLO_TAGS[request[0]], self._security.ciphering.seal(request, self._protection.control))
-
-    def _aarq(self) -> bytes:
-        mechanism = self.config.mechanism
-        value = self._own_challenge if mechanism.is_high else self.config.secret
-        has_title = self._security is not None and (self.config.ciphered or mechanism.is_high)
-        return acse.Aarq(
-            context=ContextName.LN_CIPHERED if self.config.ciphered else ContextName.LN,
-            user_information=self._initiate_request(),
-            mechanism=None if mechanism is Mechanism.NONE else mechanism,
-            authentication_value=None if mechanism is Mechanism.NONE else value,
-            calling_ap_title=self._security.system_title if has_title and self._security is not None else None,
-            calling_ae_qualifier=self._certificate,
-            authentication_functional_unit=mechanism is not Mechanism.NONE,
-        ).encode()
-
-    @property
-    def _certificate(self) -> bytes | None:
-        """Ours, for a mechanism that signs."""
-        asymmetric = None if self._security is None else self._security.asymmetric
-        return asymmetric.certificate if asymmetric and self.config.mechanism is Mechanism.HIGH_ECDSA else None
-
-    def _rlrq(self) -> bytes:
-        return acse.Rlrq(user_information=self._initiate_request() if self.config.ciphered else None).encode()
-
-    def _initiate_response(self, aare: acse.Aare) -> InitiateResponse:
-        information = aare.user_information
-        if information is None:
-            raise RemoteProtocolError("an AARE without InitiateResponse")
-        if information[:1] == b"\x28" and self._security is not None:
-            control, _, information = self._security.ciphering.open(unwrap(information))
-            self._protection.check_control(control)
-        elif self._protection.required_control:
-            raise ProtectionError("the InitiateResponse is not protected", "policy")
-        return InitiateResponse.decode(information)
-
-    def _take(self, response: InitiateResponse) -> None:
-        self.conformance = Conformance(int(response.conformance) & int(self.config.conformance))
-        self._server_max_bytes = max(response.max_receive_pdu_bytes or 0xFFFF, _LEAST_PDU_BYTES)
-        self._protection.begin(self._dedicated_key)
-
-    def _associated(self) -> Associated:
-        title = None if self._security is None else self._security.server_system_title
-        return Associated(self.conformance, self._server_max_bytes, title)
-
-    def _exchange(self) -> HlsExchange:
-        security = self._security
-        if security is None or security.server_system_title is None:
-            raise LocalProtocolError("a high mechanism without security")
-        asymmetric = security.asymmetric
-        return HlsExchange(
-            mechanism=self.config.mechanism,
-            own_title=security.system_title,
-            peer_title=security.server_system_title,
-            own_challenge=self._own_challenge,
-            peer_challenge=self._peer_challenge,
-            secret=self.config.secret,
-            ciphering=security.ciphering,
-            signer=None if asymmetric is None else asymmetric.signer,
-            verifier=None if asymmetric is None else asymmetric.verifier(security.server_system_title),
-        )
-
-
-def _initiate_error(aare: acse.Aare) -> str:
-    if aare.user_information is None or aare.user_information[:1] != bytes((CONFIRMED_SERVICE_ERROR,)):
-        return ""
-    error = ConfirmedServiceError.decode(aare.user_information)
-    return f", {error.kind.name.lower()} {error.value}"
 
 
 __all__ = [
