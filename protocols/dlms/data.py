@@ -1,559 +1,88 @@
 """COSEM data and its A-XDR encoding (IEC 62056-5-3, type `Data`; A-XDR: IEC 61334-6).
 
-A value is `Data(tag, value)`; the functions named after the types make them and check ranges when encoding:
+A value is `Data(tag, value)`; the functions named after the types make them, and ranges are checked when encoding:
 
     encode(double_long_unsigned(1234))  ->  06 00 00 04 D2
 """
 
 from __future__ import annotations
 
-import enum
-import struct
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from protocols.cursor import Reader
-from protocols.dlms.date_time import Date, DateTime, Time
-from protocols.errors import LocalProtocolError, RemoteProtocolError
-
-SPEC = "IEC 62056-5-3, Data"
-_MAX_DEPTH = 16
-
-
-class Tag(enum.IntEnum):
-    NULL = 0
-    ARRAY = 1
-    STRUCTURE = 2
-    BOOLEAN = 3
-    BIT_STRING = 4
-    DOUBLE_LONG = 5
-    DOUBLE_LONG_UNSIGNED = 6
-    OCTET_STRING = 9
-    VISIBLE_STRING = 10
-    UTF8_STRING = 12
-    BCD = 13
-    INTEGER = 15
-    LONG = 16
-    UNSIGNED = 17
-    LONG_UNSIGNED = 18
-    COMPACT_ARRAY = 19
-    LONG64 = 20
-    LONG64_UNSIGNED = 21
-    ENUM = 22
-    FLOAT32 = 23
-    FLOAT64 = 24
-    DATE_TIME = 25
-    DATE = 26
-    TIME = 27
-    DELTA_INTEGER = 28
-    DELTA_LONG = 29
-    DELTA_DOUBLE_LONG = 30
-    DELTA_UNSIGNED = 31
-    DELTA_LONG_UNSIGNED = 32
-    DELTA_DOUBLE_LONG_UNSIGNED = 33
-    DONT_CARE = 255
-
-
-class Data(NamedTuple):
-    """One typed value. `value` by tag:
-
-    None for null and don't-care; tuple of Data for array and structure; bool; str of "0" and "1" for bit-string;
-    int for all integers, enum and bcd (0 to 99); bytes for octet-string; str for visible and utf8 strings; float;
-    DateTime, Date, Time; CompactArray.
-    """
-
-    tag: int
-    value: Any
-
-    def plain(self) -> Any:
-        """The value without its types: arrays and structures as lists."""
-        if self.tag in (Tag.ARRAY, Tag.STRUCTURE):
-            return [item.plain() for item in self.value]
-        if self.tag == Tag.COMPACT_ARRAY:
-            return [item.plain() for item in self.value.items]
-        return self.value
-
-    def __repr__(self) -> str:
-        name = Tag(self.tag).name.lower() if self.tag in _TAGS else f"tag_{self.tag}"
-        return f"{name}({self.value!r})"
-
-
-class Encoded(bytes):
-    """Bytes of one complete A-XDR value, used as they are: what is stored encoded is not decoded to be sent."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayStream:
-    """An array of `count` rows, each the A-XDR bytes of one element, made while the answer is being sent.
-
-    `rows` must yield exactly `count` rows.
-    """
-
-    count: int
-    rows: Iterator[bytes]
-
-    def chunks(self) -> Iterator[bytes]:
-        """The A-XDR encoding, in pieces. Raises LocalProtocolError if the number of rows is not `count`."""
-        yield bytes((Tag.ARRAY,)) + encode_length(self.count)
-        sent = 0
-        for row in self.rows:
-            sent += 1
-            yield row
-        if sent != self.count:
-            raise LocalProtocolError(f"an array of {self.count} rows yielded {sent}")
-
-
-Readable = Data | Encoded | ArrayStream
-"""What an object may answer a read with."""
-
-
-@dataclass(frozen=True, slots=True)
-class TypeDescription:
-    """Shape of a compact array's elements. `count` is the fixed length of an array; `items` its or a structure's."""
-
-    tag: int
-    items: tuple[TypeDescription, ...] = ()
-    count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class CompactArray:
-    """Elements of one shape, sent without their tags."""
-
-    description: TypeDescription
-    items: tuple[Data, ...]
-
-
-NULL = Data(Tag.NULL, None)
-DONT_CARE = Data(Tag.DONT_CARE, None)
-
-
-def array(items: Iterable[Data]) -> Data:
-    return Data(Tag.ARRAY, tuple(items))
-
-
-def structure(*items: Data) -> Data:
-    return Data(Tag.STRUCTURE, items)
-
-
-def boolean(value: bool) -> Data:
-    return Data(Tag.BOOLEAN, value)
-
-
-def bit_string(bits: str) -> Data:
-    """`bits` is text of "0" and "1", the first bit first."""
-    return Data(Tag.BIT_STRING, bits)
-
-
-def double_long(value: int) -> Data:
-    """32 bits, signed."""
-    return Data(Tag.DOUBLE_LONG, value)
-
-
-def double_long_unsigned(value: int) -> Data:
-    """32 bits."""
-    return Data(Tag.DOUBLE_LONG_UNSIGNED, value)
-
-
-def octet_string(value: bytes) -> Data:
-    return Data(Tag.OCTET_STRING, value)
-
-
-def visible_string(value: str) -> Data:
-    """ASCII."""
-    return Data(Tag.VISIBLE_STRING, value)
-
-
-def utf8_string(value: str) -> Data:
-    return Data(Tag.UTF8_STRING, value)
-
-
-def bcd(value: int) -> Data:
-    """Two decimal digits, 0 to 99."""
-    return Data(Tag.BCD, value)
-
-
-def integer(value: int) -> Data:
-    """8 bits, signed."""
-    return Data(Tag.INTEGER, value)
-
-
-def long(value: int) -> Data:
-    """16 bits, signed."""
-    return Data(Tag.LONG, value)
-
-
-def unsigned(value: int) -> Data:
-    """8 bits."""
-    return Data(Tag.UNSIGNED, value)
-
-
-def long_unsigned(value: int) -> Data:
-    """16 bits."""
-    return Data(Tag.LONG_UNSIGNED, value)
-
-
-def compact_array(description: TypeDescription, items: Iterable[Data]) -> Data:
-    return Data(Tag.COMPACT_ARRAY, CompactArray(description, tuple(items)))
-
-
-def long64(value: int) -> Data:
-    """64 bits, signed."""
-    return Data(Tag.LONG64, value)
-
-
-def long64_unsigned(value: int) -> Data:
-    """64 bits."""
-    return Data(Tag.LONG64_UNSIGNED, value)
-
-
-def enumerated(value: int) -> Data:
-    """8 bits."""
-    return Data(Tag.ENUM, int(value))
-
-
-def float32(value: float) -> Data:
-    return Data(Tag.FLOAT32, value)
-
-
-def float64(value: float) -> Data:
-    return Data(Tag.FLOAT64, value)
-
-
-def date_time(value: DateTime) -> Data:
-    return Data(Tag.DATE_TIME, value)
-
-
-def date(value: Date) -> Data:
-    return Data(Tag.DATE, value)
-
-
-def time(value: Time) -> Data:
-    return Data(Tag.TIME, value)
-
-
-_TAGS = frozenset(int(tag) for tag in Tag)
-_INTEGERS = {
-    Tag.DOUBLE_LONG: ">i",
-    Tag.DOUBLE_LONG_UNSIGNED: ">I",
-    Tag.INTEGER: ">b",
-    Tag.LONG: ">h",
-    Tag.UNSIGNED: ">B",
-    Tag.LONG_UNSIGNED: ">H",
-    Tag.LONG64: ">q",
-    Tag.LONG64_UNSIGNED: ">Q",
-    Tag.ENUM: ">B",
-    Tag.DELTA_INTEGER: ">b",
-    Tag.DELTA_LONG: ">h",
-    Tag.DELTA_DOUBLE_LONG: ">i",
-    Tag.DELTA_UNSIGNED: ">B",
-    Tag.DELTA_LONG_UNSIGNED: ">H",
-    Tag.DELTA_DOUBLE_LONG_UNSIGNED: ">I",
-}
-_FLOATS = {Tag.FLOAT32: ">f", Tag.FLOAT64: ">d"}
-_FIXED: dict[int, struct.Struct] = {int(tag): struct.Struct(form) for tag, form in (_INTEGERS | _FLOATS).items()}
-_PACK_TAGGED: dict[int, Callable[..., bytes]] = {
-    int(tag): struct.Struct(">B" + form[1:]).pack for tag, form in (_INTEGERS | _FLOATS).items()
-}
-_UNPACK: dict[int, tuple[Callable[..., tuple[Any, ...]], int]] = {
-    tag: (form.unpack, form.size) for tag, form in _FIXED.items()
-}
-
-
-# lengths
-
-
-def encode_length(length: int) -> bytes:
-    """A-XDR length: one byte below 128, else the number of bytes and the length."""
-    if length < 0x80:
-        return bytes((length,))
-    size_bytes = (length.bit_length() + 7) // 8
-    return bytes((0x80 | size_bytes,)) + length.to_bytes(size_bytes, "big")
-
-
-def decode_length(reader: Reader) -> int:
-    """Raises RemoteProtocolError above four bytes of length."""
-    first = reader.u8()
-    if first < 0x80:
-        return first
-    size_bytes = first & 0x7F
-    if not 1 <= size_bytes <= 4:
-        raise reader.error(f"a length of {size_bytes} bytes")
-    return int.from_bytes(reader.take(size_bytes), "big")
-
-
-# encoding
-
-
-def encode(data: Data | Encoded) -> bytes:
-    """The A-XDR bytes. Raises LocalProtocolError if a value does not fit its type."""
-    if isinstance(data, Encoded):
-        return data
-    tag, value = data
-    pack = _PACK_TAGGED.get(tag)
-    if pack is not None:
-        try:
-            return pack(tag, value)
-        except (struct.error, OverflowError) as error:
-            raise LocalProtocolError(f"{value!r} does not fit {data!r}") from error
-    return bytes((tag,)) + _encode_content(tag, value)
-
-
-def chunks(value: Readable) -> Iterator[bytes]:
-    """The A-XDR bytes of any readable, in pieces."""
-    if isinstance(value, ArrayStream):
-        return value.chunks()
-    return iter((encode(value),))
-
-
-def _encode_content(tag: int, value: Any) -> bytes:
-    form = _FIXED.get(tag)
-    try:
-        if form is not None:
-            return form.pack(value)
-        return _ENCODERS[tag](value)
-    except (struct.error, OverflowError, TypeError, AttributeError, ValueError) as error:
-        raise LocalProtocolError(f"{value!r} is no value for tag {tag}") from error
-    except KeyError as error:
-        raise LocalProtocolError(f"there is no data type with tag {tag}") from error
-
-
-def _encode_items(items: tuple[Data, ...]) -> bytes:
-    return encode_length(len(items)) + b"".join(map(encode, items))
-
-
-def _encode_bits(bits: str) -> bytes:
-    if bits.strip("01"):
-        raise ValueError("a bit string is written with 0 and 1")
-    padded = bits + "0" * (-len(bits) % 8)
-    return encode_length(len(bits)) + int("1" + padded, 2).to_bytes(len(padded) // 8 + 1, "big")[1:]
-
-
-def _encode_bytes(value: bytes) -> bytes:
-    return encode_length(len(value)) + value
-
-
-def _encode_bcd(value: int) -> bytes:
-    if not 0 <= value <= 99:
-        raise ValueError("two decimal digits")
-    return bytes((value // 10 << 4 | value % 10,))
-
-
-def _encode_compact_array(value: CompactArray) -> bytes:
-    content = b"".join(_encode_compact(value.description, item) for item in value.items)
-    if value.items and len(content) < len(value.items):
-        raise ValueError("elements of a compact array must take room")
-    return _encode_description(value.description) + encode_length(len(content)) + content
-
-
-def _encode_description(description: TypeDescription) -> bytes:
-    head = bytes((description.tag,))
-    if description.tag == Tag.ARRAY:
-        (item,) = description.items
-        return head + struct.pack(">H", description.count) + _encode_description(item)
-    if description.tag == Tag.STRUCTURE:
-        items = b"".join(map(_encode_description, description.items))
-        return head + encode_length(len(description.items)) + items
-    return head
-
-
-def _encode_compact(description: TypeDescription, data: Data) -> bytes:
-    if data.tag != description.tag:
-        raise ValueError(f"{data!r} where the compact array has tag {description.tag}")
-    if data.tag == Tag.ARRAY:
-        if len(data.value) != description.count:
-            raise ValueError(f"{len(data.value)} elements where the compact array has {description.count}")
-        return b"".join(_encode_compact(description.items[0], item) for item in data.value)
-    if data.tag == Tag.STRUCTURE:
-        pairs = zip(description.items, data.value, strict=True)
-        return b"".join(_encode_compact(item, value) for item, value in pairs)
-    return _encode_content(data.tag, data.value)
-
-
-_ENCODERS: dict[int, Callable[[Any], bytes]] = {
-    Tag.NULL: lambda _: b"",
-    Tag.DONT_CARE: lambda _: b"",
-    Tag.ARRAY: _encode_items,
-    Tag.STRUCTURE: _encode_items,
-    Tag.BOOLEAN: lambda value: b"\x01" if value else b"\x00",
-    Tag.BIT_STRING: _encode_bits,
-    Tag.OCTET_STRING: _encode_bytes,
-    Tag.VISIBLE_STRING: lambda value: _encode_bytes(value.encode("ascii")),
-    Tag.UTF8_STRING: lambda value: _encode_bytes(value.encode("utf-8")),
-    Tag.BCD: _encode_bcd,
-    Tag.DATE_TIME: DateTime.encode,
-    Tag.DATE: Date.encode,
-    Tag.TIME: Time.encode,
-    Tag.COMPACT_ARRAY: _encode_compact_array,
-}
-
-
-# decoding
-
-
-def decode(raw: bytes) -> Data:
-    """One value that takes all of `raw`. Raises RemoteProtocolError."""
-    reader = Reader(raw, spec=SPEC)
-    data = decode_from(reader)
-    reader.expect_end()
-    return data
-
-
-def decode_from(reader: Reader, depth: int = 0) -> Data:
-    """The next value of `reader`. Raises RemoteProtocolError if truncated, unknown or nested deeper than 16."""
-    tag = reader.u8()
-    return Data(tag, _decode_content(tag, reader, depth))
-
-
-def _decode_content(tag: int, reader: Reader, depth: int) -> Any:
-    fixed = _UNPACK.get(tag)
-    if fixed is not None:
-        unpack, size_bytes = fixed
-        return unpack(reader.take(size_bytes))[0]
-    decoder = _DECODERS.get(tag)
-    if decoder is None:
-        raise reader.error(f"there is no data type with tag {tag}")
-    return decoder(reader, depth)
-
-
-def _decode_items(reader: Reader, depth: int) -> tuple[Data, ...]:
-    if depth >= _MAX_DEPTH:
-        raise reader.error(f"nested deeper than {_MAX_DEPTH}")
-    count = decode_length(reader)
-    if count > reader.remaining:
-        raise reader.error(f"{count} elements in {reader.remaining} bytes")
-    return tuple([decode_from(reader, depth + 1) for _ in range(count)])
-
-
-def _decode_bits(reader: Reader, _: int) -> str:
-    count = decode_length(reader)
-    size_bytes = (count + 7) // 8
-    raw = reader.take(size_bytes)
-    return format(int.from_bytes(b"\x01" + raw, "big"), "b")[1 : count + 1]
-
-
-def _decode_bytes(reader: Reader, _: int) -> bytes:
-    return reader.take(decode_length(reader))
-
-
-def _decode_text(encoding: str) -> Callable[[Reader, int], str]:
-    def decoder(reader: Reader, _: int) -> str:
-        raw = reader.take(decode_length(reader))
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError as error:
-            raise reader.error(f"a string that is not {encoding}") from error
-
-    return decoder
-
-
-def _decode_bcd(reader: Reader, _: int) -> int:
-    raw = reader.u8()
-    if raw >> 4 > 9 or raw & 0x0F > 9:
-        raise reader.error(f"0x{raw:02X} is not two decimal digits")
-    return (raw >> 4) * 10 + (raw & 0x0F)
-
-
-def _decode_boolean(reader: Reader, _: int) -> bool:
-    return reader.u8() != 0
-
-
-def _decode_compact_array(reader: Reader, depth: int) -> CompactArray:
-    description = _decode_description(reader, depth)
-    content = reader.sub(decode_length(reader))
-    if _least_size_bytes(description) == 0 and content.remaining:
-        raise content.error("an element of a compact array takes no room")
-    items = []
-    while content.remaining:
-        items.append(_decode_compact(description, content, depth + 1))
-    return CompactArray(description, tuple(items))
-
-
-def _least_size_bytes(description: TypeDescription) -> int:
-    """The least that an element takes. Arrays of nothing count as nothing, however many."""
-    if description.tag == Tag.ARRAY:
-        return description.count * _least_size_bytes(description.items[0])
-    if description.tag == Tag.STRUCTURE:
-        return sum(map(_least_size_bytes, description.items))
-    if description.tag in (Tag.NULL, Tag.DONT_CARE):
-        return 0
-    return 1
-
-
-def _decode_description(reader: Reader, depth: int) -> TypeDescription:
-    if depth >= _MAX_DEPTH:
-        raise reader.error(f"nested deeper than {_MAX_DEPTH}")
-    tag = reader.u8()
-    if tag == Tag.ARRAY:
-        count = reader.u16()
-        item = _decode_description(reader, depth + 1)
-        if _least_size_bytes(item) == 0:
-            raise reader.error("an array of elements that take no room")  # a few bytes would make any number of them
-        return TypeDescription(tag, (item,), count)
-    if tag == Tag.STRUCTURE:
-        count = decode_length(reader)
-        if count > reader.remaining:
-            raise reader.error(f"{count} elements in {reader.remaining} bytes")
-        return TypeDescription(tag, tuple(_decode_description(reader, depth + 1) for _ in range(count)))
-    if tag not in _TAGS or tag == Tag.COMPACT_ARRAY:
-        raise reader.error(f"no compact array has elements with tag {tag}")
-    return TypeDescription(tag)
-
-
-def _decode_compact(description: TypeDescription, reader: Reader, depth: int) -> Data:
-    tag = description.tag
-    if tag == Tag.ARRAY:
-        if description.count > reader.remaining:
-            raise reader.error(f"{description.count} elements in {reader.remaining} bytes")
-        items = description.items[0]
-        return Data(tag, tuple(_decode_compact(items, reader, depth + 1) for _ in range(description.count)))
-    if tag == Tag.STRUCTURE:
-        return Data(tag, tuple(_decode_compact(item, reader, depth + 1) for item in description.items))
-    return Data(tag, _decode_content(tag, reader, depth))
-
-
-def _located(decoder: Callable[[bytes], Any], size_bytes: int) -> Callable[[Reader, int], Any]:
-    def located(reader: Reader, _: int) -> Any:
-        raw = reader.take(size_bytes)
-        try:
-            return decoder(raw)
-        except RemoteProtocolError as error:
-            raise reader.error(str(error)) from error
-
-    return located
-
-
-_DECODERS: dict[int, Callable[[Reader, int], Any]] = {
-    Tag.NULL: lambda _reader, _depth: None,
-    Tag.DONT_CARE: lambda _reader, _depth: None,
-    Tag.ARRAY: _decode_items,
-    Tag.STRUCTURE: _decode_items,
-    Tag.BOOLEAN: _decode_boolean,
-    Tag.BIT_STRING: _decode_bits,
-    Tag.OCTET_STRING: _decode_bytes,
-    Tag.VISIBLE_STRING: _decode_text("ascii"),
-    Tag.UTF8_STRING: _decode_text("utf-8"),
-    Tag.BCD: _decode_bcd,
-    Tag.DATE_TIME: _located(DateTime.decode, 12),
-    Tag.DATE: _located(Date.decode, 5),
-    Tag.TIME: _located(Time.decode, 4),
-    Tag.COMPACT_ARRAY: _decode_compact_array,
-}
-
-
-def skip(reader: Reader, depth: int = 0) -> None:
-    """Move past the next value without making it. Raises RemoteProtocolError as `decode_from` does."""
-    tag = reader.u8()
-    fixed = _UNPACK.get(tag)
-    if fixed is not None:
-        reader.take(fixed[1])
-    elif tag in (Tag.ARRAY, Tag.STRUCTURE):
-        if depth >= _MAX_DEPTH:
-            raise reader.error(f"nested deeper than {_MAX_DEPTH}")
-        for _ in range(decode_length(reader)):
-            skip(reader, depth + 1)
-    else:
-        _decode_content(tag, reader, depth)
+from protocols.dlms.axdr import SPEC, chunks, decode, decode_from, encode, skip
+from protocols.dlms.data_types import (
+    DONT_CARE,
+    NULL,
+    ArrayStream,
+    CompactArray,
+    Data,
+    Encoded,
+    Readable,
+    Tag,
+    TypeDescription,
+    array,
+    bcd,
+    bit_string,
+    boolean,
+    compact_array,
+    date,
+    date_time,
+    double_long,
+    double_long_unsigned,
+    enumerated,
+    float32,
+    float64,
+    integer,
+    long,
+    long64,
+    long64_unsigned,
+    long_unsigned,
+    octet_string,
+    structure,
+    time,
+    unsigned,
+    utf8_string,
+    visible_string,
+)
+from protocols.dlms.lengths import decode_length, encode_length
+
+__all__ = [
+    "DONT_CARE",
+    "NULL",
+    "SPEC",
+    "ArrayStream",
+    "CompactArray",
+    "Data",
+    "Encoded",
+    "Readable",
+    "Tag",
+    "TypeDescription",
+    "array",
+    "bcd",
+    "bit_string",
+    "boolean",
+    "chunks",
+    "compact_array",
+    "date",
+    "date_time",
+    "decode",
+    "decode_from",
+    "decode_length",
+    "double_long",
+    "double_long_unsigned",
+    "encode",
+    "encode_length",
+    "enumerated",
+    "float32",
+    "float64",
+    "integer",
+    "long",
+    "long64",
+    "long64_unsigned",
+    "long_unsigned",
+    "octet_string",
+    "skip",
+    "structure",
+    "time",
+    "unsigned",
+    "utf8_string",
+    "visible_string",
+]
