@@ -12,7 +12,9 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.headend.bulk import BundleAck, BundlePart, ProfileChunk, ProfileEnd, ProfileRequest
 from protocols.headend.json_text import decode_json, encode_json
+from protocols.headend.kinds import DETAIL, EUI64, ID, NAME, OBIS, SERIAL, UTC
 from protocols.headend.shapes import (
     Amount,
     Choice,
@@ -24,24 +26,17 @@ from protocols.headend.shapes import (
     Optional,
     Pairs,
     Text,
-    UtcMs,
     decode_object,
     encode_object,
     object_schema,
     wrong,
 )
+from protocols.headend.time_check import ClockQuery, ClockReport
 from protocols.headend.topics import Channel
 
-_ID = Text(64, "[A-Za-z0-9][A-Za-z0-9._:-]*", 1)
-_SERIAL = Text(32, "[A-Za-z0-9][A-Za-z0-9._-]*", 1)
-_NAME = Text(64)
-_DETAIL = Text(512)
-_EUI64 = Hex(8, 8)
 _TITLE = Hex(8, 8)
 _KEY = Hex(16, 32)
-_OBIS = Text(23, r"[0-9]{1,3}-[0-9]{1,3}:[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\*[0-9]{1,3}")
 _PEM = Text(8192)
-_UTC = UtcMs()
 _SUITE = Integer(0, 2)
 
 
@@ -83,16 +78,16 @@ class CredentialsRequest:
     """DCU to head-end: a device with this EUI-64 has joined the mesh; may it be read, and with which keys?"""
 
     TYPE: ClassVar[str] = "credentials-request"
-    id: Annotated[str, _ID]
-    eui64: Annotated[bytes, _EUI64]
-    time_utc_ms: Annotated[int, _UTC]
+    id: Annotated[str, ID]
+    eui64: Annotated[bytes, EUI64]
+    time_utc_ms: Annotated[int, UTC]
 
 
 @dataclass(frozen=True, slots=True)
 class MeterCredentials:
     """What the DCU needs to associate with a meter as its management client. Keys are in no repr."""
 
-    serial: Annotated[str, _SERIAL]
+    serial: Annotated[str, SERIAL]
     system_title: Annotated[bytes, _TITLE]
     security_suite: Annotated[int, _SUITE]
     encryption_key: Annotated[bytes, _KEY] = field(repr=False)
@@ -110,8 +105,8 @@ class Credentials:
     """
 
     TYPE: ClassVar[str] = "credentials"
-    request_id: Annotated[str, _ID]
-    eui64: Annotated[bytes, _EUI64]
+    request_id: Annotated[str, ID]
+    eui64: Annotated[bytes, EUI64]
     status: Annotated[CredentialsStatus, Choice(CredentialsStatus)]
     meter: Annotated[MeterCredentials | None, Optional(Nested(MeterCredentials))] = None
 
@@ -138,18 +133,18 @@ class Registration:
     """DCU to head-end: a meter has proved that it holds its keys, and said this about itself (use case I)."""
 
     TYPE: ClassVar[str] = "registration"
-    id: Annotated[str, _ID]
-    serial: Annotated[str, _SERIAL]
-    eui64: Annotated[bytes, _EUI64]
+    id: Annotated[str, ID]
+    serial: Annotated[str, SERIAL]
+    eui64: Annotated[bytes, EUI64]
     system_title: Annotated[bytes, _TITLE]
-    logical_device_name: Annotated[str, _NAME]
-    model: Annotated[str, _NAME]
-    hardware_revision: Annotated[str, _NAME]
-    firmware_version: Annotated[str, _NAME]
+    logical_device_name: Annotated[str, NAME]
+    model: Annotated[str, NAME]
+    hardware_revision: Annotated[str, NAME]
+    firmware_version: Annotated[str, NAME]
     security_suite: Annotated[int, _SUITE]
     authentication_mechanism: Annotated[int, Integer(0, 7, "COSEM authentication mechanism id, IEC 62056-5-3")]
     public_keys: Annotated[tuple[PublicKey, ...], ListOf(Nested(PublicKey), 4)]
-    time_utc_ms: Annotated[int, _UTC]
+    time_utc_ms: Annotated[int, UTC]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +152,17 @@ class RegistrationAck:
     """Head-end to DCU: REGISTERED made a row, UPDATED found the meter's row, REFUSED did neither and says why."""
 
     TYPE: ClassVar[str] = "registration-ack"
-    request_id: Annotated[str, _ID]
-    eui64: Annotated[bytes, _EUI64]
+    request_id: Annotated[str, ID]
+    eui64: Annotated[bytes, EUI64]
     status: Annotated[RegistrationStatus, Choice(RegistrationStatus)]
-    detail: Annotated[str, _DETAIL] = ""
+    detail: Annotated[str, DETAIL] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectReference:
     """One COSEM object; of an extended register (class 4), the capture time is read along with the value."""
 
-    obis: Annotated[str, _OBIS]
+    obis: Annotated[str, OBIS]
     class_id: Annotated[int, Integer(0, 65535)]
 
 
@@ -176,10 +171,10 @@ class ReadingRequest:
     """Head-end to DCU: read these objects of this meter. After the deadline it must not be tried any more."""
 
     TYPE: ClassVar[str] = "reading-request"
-    id: Annotated[str, _ID]
-    serial: Annotated[str, _SERIAL]
+    id: Annotated[str, ID]
+    serial: Annotated[str, SERIAL]
     objects: Annotated[tuple[ObjectReference, ...], ListOf(Nested(ObjectReference), 64, 1)]
-    deadline_utc_ms: Annotated[int, _UTC]
+    deadline_utc_ms: Annotated[int, UTC]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +184,15 @@ class ReadingValue:
     `capture_time_utc_ms` is when a maximum occurred, for objects that keep it.
     """
 
-    obis: Annotated[str, _OBIS]
+    obis: Annotated[str, OBIS]
     value: Annotated[Decimal | str, Amount()]
     unit: Annotated[str, Text(16)]
-    capture_time_utc_ms: Annotated[int | None, Optional(_UTC)] = None
+    capture_time_utc_ms: Annotated[int | None, Optional(UTC)] = None
 
 
 @dataclass(frozen=True, slots=True)
 class MissingValue:
-    obis: Annotated[str, _OBIS]
+    obis: Annotated[str, OBIS]
     reason: Annotated[MissingReason, Choice(MissingReason)]
 
 
@@ -211,15 +206,15 @@ class ReadingResponse:
     """
 
     TYPE: ClassVar[str] = "reading-response"
-    request_id: Annotated[str, _ID]
-    serial: Annotated[str, _SERIAL]
+    request_id: Annotated[str, ID]
+    serial: Annotated[str, SERIAL]
     status: Annotated[ReadingStatus, Choice(ReadingStatus)]
-    completed_utc_ms: Annotated[int, _UTC]
+    completed_utc_ms: Annotated[int, UTC]
     values: Annotated[tuple[ReadingValue, ...], ListOf(Nested(ReadingValue), 64)] = ()
     missing: Annotated[tuple[MissingValue, ...], ListOf(Nested(MissingValue), 64)] = ()
-    meter_time_utc_ms: Annotated[int | None, Optional(_UTC)] = None
+    meter_time_utc_ms: Annotated[int | None, Optional(UTC)] = None
     attempts: Annotated[int, Integer(0, 1000)] = 0
-    detail: Annotated[str, _DETAIL] = ""
+    detail: Annotated[str, DETAIL] = ""
 
     def check(self) -> None:
         if (self.values or self.missing) and self.status is not ReadingStatus.OK:
@@ -241,11 +236,11 @@ class Event:
     """DCU to head-end: something happened. `details` are (name, text) pairs in the order of their names."""
 
     TYPE: ClassVar[str] = "event"
-    id: Annotated[str, _ID]
+    id: Annotated[str, ID]
     kind: Annotated[str, Text(64, "[a-z][a-z0-9-]*", 1)]
-    time_utc_ms: Annotated[int, _UTC]
-    serial: Annotated[str | None, Optional(_SERIAL)] = None
-    eui64: Annotated[bytes | None, Optional(_EUI64)] = None
+    time_utc_ms: Annotated[int, UTC]
+    serial: Annotated[str | None, Optional(SERIAL)] = None
+    eui64: Annotated[bytes | None, Optional(EUI64)] = None
     details: Annotated[tuple[tuple[str, str], ...], Pairs()] = ()
 
 
@@ -255,9 +250,9 @@ class DcuStatus:
 
     TYPE: ClassVar[str] = "dcu-status"
     state: Annotated[DcuState, Choice(DcuState)]
-    firmware_version: Annotated[str, _NAME] = ""
+    firmware_version: Annotated[str, NAME] = ""
     clean: Annotated[bool, Flag()] = False
-    time_utc_ms: Annotated[int | None, Optional(_UTC)] = None
+    time_utc_ms: Annotated[int | None, Optional(UTC)] = None
 
 
 Message: TypeAlias = (
@@ -269,11 +264,20 @@ Message: TypeAlias = (
     | ReadingResponse
     | Event
     | DcuStatus
+    | ProfileRequest
+    | ProfileChunk
+    | ProfileEnd
+    | BundlePart
+    | BundleAck
+    | ClockQuery
+    | ClockReport
 )
 
 CHANNELS: dict[Channel, tuple[type[Message], ...]] = {
-    Channel.REQUEST: (ReadingRequest,),
-    Channel.RESPONSE: (ReadingResponse,),
+    Channel.REQUEST: (ReadingRequest, ProfileRequest, ClockQuery),
+    Channel.RESPONSE: (ReadingResponse, ProfileChunk, ProfileEnd, ClockReport),
+    Channel.BUNDLE: (BundlePart,),
+    Channel.BUNDLE_ACK: (BundleAck,),
     Channel.CREDENTIALS_REQUEST: (CredentialsRequest,),
     Channel.CREDENTIALS: (Credentials,),
     Channel.REGISTRATION: (Registration,),
@@ -331,5 +335,6 @@ def message_schema(of: type[Message]) -> dict[str, Any]:
 
 
 def _check(message: Message) -> None:
-    if isinstance(message, Credentials | ReadingResponse):
-        message.check()
+    check = getattr(message, "check", None)
+    if check is not None:
+        check()

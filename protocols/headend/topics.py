@@ -23,10 +23,19 @@ class Channel(StrEnum):
     REGISTRATION_ACK = "registration-ack"
     EVENT = "event"
     STATUS = "status"
+    BUNDLE = "bundle"
+    BUNDLE_ACK = "bundle-ack"
 
 
-TO_DCU = (Channel.REQUEST, Channel.CREDENTIALS, Channel.REGISTRATION_ACK)
-TO_HEADEND = (Channel.RESPONSE, Channel.CREDENTIALS_REQUEST, Channel.REGISTRATION, Channel.EVENT, Channel.STATUS)
+TO_DCU = (Channel.REQUEST, Channel.CREDENTIALS, Channel.REGISTRATION_ACK, Channel.BUNDLE_ACK)
+TO_HEADEND = (
+    Channel.RESPONSE,
+    Channel.CREDENTIALS_REQUEST,
+    Channel.REGISTRATION,
+    Channel.EVENT,
+    Channel.STATUS,
+    Channel.BUNDLE,
+)
 
 
 @dataclass(frozen=True, slots=True)
