@@ -12,6 +12,7 @@ from typing import Protocol
 
 from meters.keys import MeterKeys
 from meters.models.library import load_model
+from meters.models.schema import MeterModel
 from protocols.dlms.reading import ServiceRefused
 from protocols.errors import RemoteProtocolError, TwinError
 from protocols.meter_identity import LOGICAL_DEVICE_NAME
@@ -21,9 +22,10 @@ from twin.clock.seeds import Seeds, SystemKeys
 from twin.conformance.bench import MeterBench
 from twin.conformance.cases import Case, Need, SkipCase
 from twin.conformance.links import Link, open_tcp, open_udp
+from twin.conformance.serial import BorrowedLine, DeviceLine, HdlcLink, HdlcPort, MemoryLine, SerialLine
 from twin.conformance.targets import Saps, TargetKind, TargetSpec
 from twin.conformance.tester import NoAnswerError, Role, TargetFacts, Tester
-from twin.conformance.transcript import TranscribedLink
+from twin.conformance.transcript import TranscribedLine, TranscribedLink
 from twin.conformance.verdicts import Attempt, CaseResult, Record, Verdict
 from twin.errors import RigError
 
@@ -31,6 +33,9 @@ log = logging.getLogger(__name__)
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 """When the simulated world of every case begins."""
+
+_PHYSICAL = 17
+"""An emulated meter's lower HDLC address."""
 
 _MOST_REAL_S = 600.0
 """Of one case on a real clock: where a case lets virtual days pass, it does not wait for real ones."""
@@ -98,7 +103,13 @@ class EmulatedTarget:
     def run(self, case: Case, started_s: float) -> CaseResult:
         clock = VirtualClock(START)
         self._time.started_s, self._time.clock = started_s, clock
-        return shifted(clock.run(self._run(case, clock)), started_s)
+        try:
+            result = clock.run(self._run(case, clock))
+        except Exception as error:  # the meter cannot even be made, or the world stands still
+            log.exception("case %s broke", case.name)
+            reason = f"{type(error).__name__}: {error} (traceback in run.log)"
+            result = _result(case, Attempt(Verdict.ERROR, reason, 0.0, clock.now(), ()))
+        return shifted(result, started_s)
 
     async def _run(self, case: Case, clock: VirtualClock) -> CaseResult:
         suite = 1 if Need.SUITE_1 in case.needs else 0
@@ -106,16 +117,17 @@ class EmulatedTarget:
             return skipped(case, clock.now(), "the model does not offer security suite 1")
         seeds = Seeds(self._seed << 32 | zlib.crc32(case.name.encode()))
         bench = MeterBench(self.model, clock, seeds, suite, self._trace)
-        saps = {name: item.client_sap for name, item in self.model.associations.items()}
 
         async def open_link() -> Link:
             return TranscribedLink(bench.open_link(), self._trace, case.name, bench.keys)
 
+        facts = TargetFacts(self.name, _saps_of(self.model), is_legacy=self.model.legacy)
         tester = Tester(
-            TargetFacts(self.name, Saps(**saps), is_legacy=self.model.legacy),
+            facts,
             bench.keys,
             open_link,
             seeds.keys("client"),
+            open_line=lambda: TranscribedLine(MemoryLine(bench.meter, facts.saps), self._trace, case.name, bench.keys),
             bench=bench,
         )
         try:
@@ -127,6 +139,17 @@ class EmulatedTarget:
             reason = f"an error in the meter: {problem.get('exception') or problem.get('message')}"
             return with_verdict(result, Verdict.ERROR, reason)
         return result
+
+
+def _saps_of(model: MeterModel) -> Saps:
+    found = {name: item.client_sap for name, item in model.associations.items()}
+    usual = Saps()
+    return Saps(
+        public=found.get("public", usual.public),
+        reader=found.get("reader", usual.reader),
+        management=found.get("management", usual.management),
+        physical=_PHYSICAL,
+    )
 
 
 class StrangerTarget:
@@ -145,6 +168,7 @@ class StrangerTarget:
         self._key_source: KeySource = SystemKeys()
         self._runner = asyncio.Runner(loop_factory=lambda: self._clock.loop)
         self._counters = _Counters()
+        self._port: HdlcPort | None = None
         time.clock = self._clock
         self.name = "stranger"
         self.warnings: tuple[str, ...] = ()
@@ -171,6 +195,8 @@ class StrangerTarget:
         return value.decode("ascii", "replace") if isinstance(value, bytes) else ""
 
     def close(self) -> None:
+        if self._port is not None:
+            self._port.line.close()
         self._runner.close()
 
     def run(self, case: Case, started_s: float) -> CaseResult:
@@ -180,9 +206,17 @@ class StrangerTarget:
         async def open_link() -> Link:
             return TranscribedLink(await self._connect(), self._trace, case_name, self._keys)
 
-        facts = TargetFacts(self.name, self._spec.saps)
+        def open_line() -> SerialLine:
+            return TranscribedLine(BorrowedLine(self._hdlc().line), self._trace, case_name, self._keys)
+
         return Tester(
-            facts, self._keys, open_link, self._key_source, counters=self._counters, may_change=self._may_change
+            TargetFacts(self.name, self._spec.saps),
+            self._keys,
+            open_link,
+            self._key_source,
+            open_line=open_line if self._spec.kind is TargetKind.HDLC else None,
+            counters=self._counters,
+            may_change=self._may_change,
         )
 
     async def _connect(self) -> Link:
@@ -190,7 +224,13 @@ class StrangerTarget:
             return await open_tcp(self._spec.host, self._spec.port)
         if self._spec.kind is TargetKind.UDP:
             return await open_udp(self._spec.host, self._spec.port)
-        raise RigError(f"{self._spec.text}: HDLC lines are not there yet")
+        return HdlcLink(self._hdlc())
+
+    def _hdlc(self) -> HdlcPort:
+        """The serial line, opened once and shared by all links. Raises RigError if it cannot be used."""
+        if self._port is None:
+            self._port = HdlcPort(DeviceLine(self._spec.device), self._spec.saps)
+        return self._port
 
 
 class _Counters(dict[str, int]):
@@ -214,7 +254,7 @@ def unmet(case: Case, tester: Tester) -> str:
         Need.READER_SECRET: keys is None or not keys.reader_secret,
         Need.MASTER_KEY: keys is None or not keys.master_key,
         Need.BENCH: tester.bench is None,
-        Need.HDLC: not tester.facts.has_hdlc,
+        Need.HDLC: not tester.has_line,
         Need.SUITE_0: keys is None or keys.suite != 0,
         Need.SUITE_1: keys is None or keys.suite != 1,
         Need.CHANGES: not tester.may_change,

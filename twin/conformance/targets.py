@@ -12,6 +12,7 @@ from protocols.meter_identity import MANAGEMENT_SAP, PUBLIC_SAP, READER_SAP, SER
 DEFAULT_MODEL = "ihm5000-1p"
 _FORMS = "twin, model:FILE, tcp://HOST:PORT, udp://HOST:PORT or hdlc:DEVICE"
 _KEY = "--target"
+_SAP_NAMES = ("public", "reader", "management", "server", "physical")
 
 
 class TargetKind(enum.StrEnum):
@@ -30,6 +31,8 @@ class Saps:
     reader: int = READER_SAP
     management: int = MANAGEMENT_SAP
     server: int = SERVER_SAP
+    physical: int | None = None
+    """Lower HDLC address; without it, addresses have one byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ def _saps(query: str) -> Saps:
     except ValueError:
         raise BadInputError(f"{query!r} is not NAME=SAP&…", key=_KEY) from None
     for name, value in pairs:
-        if name not in ("public", "reader", "management", "server"):
-            raise BadInputError(f"{name!r} is none of public, reader, management, server", key=_KEY)
+        if name not in _SAP_NAMES:
+            raise BadInputError(f"{name!r} is none of {', '.join(_SAP_NAMES)}", key=_KEY)
         if not (value.isascii() and value.isdigit()) or int(value) > 0xFFFF:
             raise BadInputError(f"{name}={value!r} is no service access point", key=_KEY)
         values[name] = int(value)

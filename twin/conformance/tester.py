@@ -25,8 +25,9 @@ from protocols.dlms.security.keys import Suite, SymmetricKeys
 from protocols.errors import RemoteProtocolError
 from protocols.ports import KeySource
 from twin.conformance.bench import CLIENT_SYSTEM_TITLE, MeterBench
-from twin.conformance.cases import SkipCase
+from twin.conformance.cases import Need, SkipCase
 from twin.conformance.links import Link
+from twin.conformance.serial import LineOpener, SerialLine
 from twin.conformance.targets import Saps
 
 T = TypeVar("T")
@@ -68,7 +69,6 @@ class TargetFacts:
     name: str
     saps: Saps
     is_legacy: bool = False
-    has_hdlc: bool = False
 
 
 class Tester:
@@ -85,6 +85,7 @@ class Tester:
         open_link: Callable[[], Awaitable[Link]],
         key_source: KeySource,
         *,
+        open_line: LineOpener | None = None,
         bench: MeterBench | None = None,
         counters: CounterStore | None = None,
         may_change: bool = True,
@@ -95,6 +96,8 @@ class Tester:
         self.may_change = may_change
         self.key_source = key_source
         self._open_link = open_link
+        self._open_line = open_line
+        self._lines: list[SerialLine] = []
         self._counters = counters or MemoryCounterStore()
         self._links: list[Link] = []
         self.symmetric = (
@@ -109,10 +112,24 @@ class Tester:
         self._links.append(link)
         return link
 
+    @property
+    def has_line(self) -> bool:
+        return self._open_line is not None
+
+    def open_line(self) -> SerialLine:
+        """The serial line itself, for frames. Raises SkipCase where the target has none, RigError."""
+        if self._open_line is None:
+            raise SkipCase(f"needs {Need.HDLC}")
+        self._lines.append(self._open_line())
+        return self._lines[-1]
+
     async def close(self) -> None:
         for link in self._links:
             await link.close()
         self._links.clear()
+        for line in self._lines:
+            line.close()
+        self._lines.clear()
 
     def sap(self, role: Role) -> int:
         return int(getattr(self.facts.saps, role.value))

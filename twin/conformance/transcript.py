@@ -5,6 +5,7 @@ from __future__ import annotations
 from meters.keys import MeterKeys
 from protocols.ports import Trace
 from twin.conformance.links import Link
+from twin.conformance.serial import SerialLine
 
 
 class TranscribedLink:
@@ -36,6 +37,29 @@ class TranscribedLink:
 
     def _write(self, kind: str, client_sap: int, apdu: bytes) -> None:
         self._trace(kind, case=self._case_name, client_sap=client_sap, apdu=redact(apdu, self._secrets))
+
+
+class TranscribedLine:
+    """A serial line that traces what goes over it: `conform.written`, `conform.read`."""
+
+    def __init__(self, line: SerialLine, trace: Trace, case_name: str, keys: MeterKeys | None) -> None:
+        self._line = line
+        self._trace = trace
+        self._case_name = case_name
+        self._secrets = secrets_of(keys)
+
+    def write(self, data: bytes) -> None:
+        self._trace("conform.written", case=self._case_name, data=redact(data, self._secrets))
+        self._line.write(data)
+
+    async def read(self, timeout_s: float) -> bytes:
+        data = await self._line.read(timeout_s)
+        if data:
+            self._trace("conform.read", case=self._case_name, data=redact(data, self._secrets))
+        return data
+
+    def close(self) -> None:
+        self._line.close()
 
 
 def secrets_of(keys: MeterKeys | None) -> tuple[bytes, ...]:
