@@ -135,6 +135,12 @@ class _Section:
             raise BadInputError(f"must be an integer of {minimum} to {maximum}", key=self.key(name))
         return value
 
+    def number(self, name: str, minimum: float, maximum: float) -> float:
+        value = self.take(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not minimum <= value <= maximum:
+            raise BadInputError(f"must be a number of {minimum:g} to {maximum:g}", key=self.key(name))
+        return float(value)
+
     def numbers(self, of: type[T]) -> T:
         """A dataclass of positive numbers, all with defaults."""
         hints = get_type_hints(of)
@@ -219,7 +225,7 @@ def _radio(section: _Section) -> RadioSettings:
         if kind is ChannelFunction:
             known[name] = _channel_function(section.text(name), section.key(name))
         elif kind is float:
-            known[name] = float(section.integer(name, -200, 0))
+            known[name] = section.number(name, -200, 0)
         else:
             known[name] = section.integer(name, 0, 0xFFFF)
     section.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from twin.clock.clocks import ClockKind
 from twin.commands.output import STYLES, exit_status, people, print_case, write_result
 from twin.conformance.verdicts import CaseResult
 from twin.rigs.folder import RunFolder, default_folder
-from twin.rigs.options import DEFAULT_DATABASE, AirKind, BrokerKind, RunOptions, choose
+from twin.rigs.options import DEFAULT_DATABASE, AirKind, BrokerKind, DcuKind, RunOptions, choose
 from twin.scenarios.loading import load_scenario, packaged_scenarios
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/SCENARIO-SEED if not given.")] = None,
     clock: Annotated[ClockKind | None, typer.Option(help="virtual, unless something real asks for real.")] = None,
     broker: Annotated[BrokerKind, typer.Option(help="MQTT broker between DCU and head-end.")] = BrokerKind.MEMORY,
+    dcu: Annotated[DcuKind, typer.Option(help="qemu runs the ARMv7 image, in real time.")] = DcuKind.NATIVE,
     db: Annotated[str, typer.Option(help="MDMS database: an SQLAlchemy URL.")] = DEFAULT_DATABASE,
     air: Annotated[AirKind, typer.Option(help="scapy dissects and rebuilds every frame on its way.")] = AirKind.BYTES,
     overrides: Annotated[
@@ -60,7 +62,7 @@ def run(
     from twin.conformance.report import to_json
     from twin.rigs.run import run_scenario
 
-    options = choose(seed=seed, clock=clock, broker=broker, air=air, database=db)
+    options = choose(seed=seed, clock=clock, broker=broker, air=air, database=db, dcu=dcu)
     loaded = load_scenario(scenario, overrides)
     folder = RunFolder(out or default_folder(loaded.scenario.scenario, seed))
     console = people()
@@ -68,6 +70,8 @@ def run(
     started = time.perf_counter()
     with _progress(console) as bar:
         task = bar.add_task("setting up", total=None)
+        if options.dcu is DcuKind.QEMU:
+            _prepare_dcu(console, lambda what: bar.update(task, description=what))
 
         def show(title: str, result: CaseResult | None) -> None:
             bar.update(task, description=title)
@@ -87,6 +91,18 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
+def _prepare_dcu(console: Console, show: Callable[[str], None]) -> None:
+    """Build the image and its snapshot if this is the first time; a file or a pipe gets the progress as lines."""
+    from twin.rigs.qemu.dcu import prepare
+
+    def progress(what: str) -> None:
+        if not console.is_terminal:
+            console.print(f"[dim]{what}[/]")
+        show(what)
+
+    prepare(progress)
+
+
 def _summary(console: Console, report: RunReport, folder: RunFolder, wall_s: float) -> None:
     counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts().items() if count)
     console.print(f"[{STYLES[report.verdict]}]{report.verdict:>8}[/]  [bold]{counts}[/]")
@@ -103,6 +119,8 @@ def repeat_command(scenario: str, options: RunOptions, overrides: list[str]) -> 
         words += ["--broker", str(options.broker)]
     if options.air is not AirKind.BYTES:
         words += ["--air", str(options.air)]
+    if options.dcu is not DcuKind.NATIVE:
+        words += ["--dcu", str(options.dcu)]
     if options.database != DEFAULT_DATABASE:
         words += ["--db", _without_password(options.database)]
     for override in overrides:

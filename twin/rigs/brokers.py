@@ -29,6 +29,11 @@ class BrokerRig(Protocol):
         """The emulated link between concentrator and broker; None where the sockets are real."""
         ...
 
+    @property
+    def dcu_address(self) -> tuple[str, int] | None:
+        """Host and port for a concentrator that is a process of its own; None where there are no sockets."""
+        ...
+
     def dcu_uplink(self) -> Uplink: ...
 
     def headend_uplink(self) -> Uplink: ...
@@ -54,6 +59,10 @@ class MemoryBrokerRig:
         self._broker = MemoryBroker(clock.loop, access, trace=trace)
         self.backhaul: Backhaul | None = Backhaul(clock.loop, seeds.stream("backhaul"), "satellite", trace=trace)
         self._lan = Backhaul(clock.loop, seeds.stream("lan"), "lan", name="lan")
+
+    @property
+    def dcu_address(self) -> tuple[str, int] | None:
+        return None
 
     def dcu_uplink(self) -> Uplink:
         assert self.backhaul is not None
@@ -92,6 +101,10 @@ class SocketBrokerRig:
         self._parts = parts
         self._clock = clock
         self._seeds = seeds
+
+    @property
+    def dcu_address(self) -> tuple[str, int] | None:
+        return self._broker.address
 
     def dcu_uplink(self) -> Uplink:
         return self._uplink(self._dcu_id, self._parts.dcu_password, "dcu/uplink")

@@ -28,6 +28,9 @@ class RigDcu:
         self._daemon = self._make()
         self._daemon.start()
 
+    async def ready(self) -> None:
+        """Until the daemon runs: at once, natively."""
+
     async def stop(self) -> None:
         """An orderly end."""
         if self._daemon is not None:

@@ -20,6 +20,11 @@ class AirKind(enum.StrEnum):
     SCAPY = "scapy"
 
 
+class DcuKind(enum.StrEnum):
+    NATIVE = "native"
+    QEMU = "qemu"
+
+
 DEFAULT_DATABASE = "sqlite"
 """A file `mdms.sqlite` in the run folder."""
 
@@ -33,6 +38,7 @@ class RunOptions:
     broker: BrokerKind = BrokerKind.MEMORY
     air: AirKind = AirKind.BYTES
     database: str = DEFAULT_DATABASE
+    dcu: DcuKind = DcuKind.NATIVE
 
 
 def choose(
@@ -42,12 +48,18 @@ def choose(
     broker: BrokerKind,
     air: AirKind,
     database: str,
+    dcu: DcuKind = DcuKind.NATIVE,
 ) -> RunOptions:
     """The options that belong together. An outside broker runs in real time, and implies that clock.
 
     Raises BadInputError for the virtual clock with an outside broker or database.
     """
     outside = broker is not BrokerKind.MEMORY
+    if dcu is DcuKind.QEMU and not outside:
+        raise BadInputError(
+            "the emulated concentrator needs a broker with sockets; use --broker mosquitto or --broker embedded",
+            key="--dcu qemu",
+        )
     if clock is None:
         clock = ClockKind.REAL if outside else ClockKind.VIRTUAL
     if clock is ClockKind.VIRTUAL and outside:
@@ -56,4 +68,4 @@ def choose(
         )
     if seed < 0:
         raise BadInputError("must not be negative", key="--seed")
-    return RunOptions(seed, clock, broker, air, database)
+    return RunOptions(seed, clock, broker, air, database, dcu)

@@ -14,6 +14,7 @@ from dcu.storage import FileStorage, MemoryStorage, Storage
 from protocols.ports import KeySource
 from twin.air.air import Air, AirSettings, Position, write_keys
 from twin.air.pipeline import FramePipeline
+from twin.air.radio import Radio
 from twin.clock.clocks import ClockKind, RunClock
 from twin.clock.seeds import KeyFactory, Seeds, SystemKeys
 from twin.errors import RigError
@@ -23,7 +24,7 @@ from twin.rigs.dcu import RigDcu
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.mesh_view import MeshView
 from twin.rigs.meters import NETWORK_NAME, RigMeter, build_meters
-from twin.rigs.options import DEFAULT_DATABASE, AirKind, RunOptions
+from twin.rigs.options import DEFAULT_DATABASE, AirKind, DcuKind, RunOptions
 from twin.rigs.provisioning import Provision, provision
 from twin.rigs.radio import radio_numbers, radio_settings, timers_profile
 from twin.rigs.watch import Watch
@@ -32,6 +33,7 @@ from twin.scenarios.schema import Scenario
 
 if TYPE_CHECKING:
     from twin.air.scapy_layers.pipeline import ScapyPipeline
+    from twin.rigs.qemu.dcu import QemuDcu
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Rig:
         air: Air,
         meters: dict[str, RigMeter],
         broker: BrokerRig,
-        dcu: RigDcu,
+        dcu: RigDcu | QemuDcu,
         hes: Hes,
         scapy: ScapyPipeline | None,
     ) -> None:
@@ -153,27 +155,32 @@ async def open_rig(
         stack.push_async_callback(hes.stop)
         _announce(hes, parts)
         hes.start()
-        storage, dcu_keys, dcu_rng = _dcu_storage(clock, folder), keys("dcu"), seeds.stream("dcu")
-        dcu = RigDcu(
-            lambda: Dcu(
-                _dcu_config(scenario, parts),
-                loop=clock.loop,
-                radio=dcu_radio.host,
-                uplink=broker.dcu_uplink(),
-                storage=storage,
-                key_source=dcu_keys,
-                rng=dcu_rng,
-                utc_s=clock.utc_s,
-                trace=trace.of(DCU_NODE),
-            ),
-            dcu_radio,
-            air,
-        )
+        dcu: RigDcu | QemuDcu
+        if options.dcu is DcuKind.QEMU:
+            dcu = await _emulated_dcu(scenario, parts, broker, clock, folder, dcu_radio, air)
+        else:
+            storage, dcu_keys, dcu_rng = _dcu_storage(clock, folder), keys("dcu"), seeds.stream("dcu")
+            dcu = RigDcu(
+                lambda: Dcu(
+                    _dcu_config(scenario, parts),
+                    loop=clock.loop,
+                    radio=dcu_radio.host,
+                    uplink=broker.dcu_uplink(),
+                    storage=storage,
+                    key_source=dcu_keys,
+                    rng=dcu_rng,
+                    utc_s=clock.utc_s,
+                    trace=trace.of(DCU_NODE),
+                ),
+                dcu_radio,
+                air,
+            )
         rig = Rig(
             loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes, scapy=scapy
         )
         stack.push_async_callback(dcu.stop)
         dcu.start()
+        await dcu.ready()
         for meter in meters.values():
             clock.loop.call_later(meter.settings.installed_at_s, meter.power_on)
             stack.callback(meter.die)
@@ -212,6 +219,16 @@ def _key_factory(clock: RunClock, seeds: Seeds) -> KeyFactory:
 
 def _dcu_storage(clock: RunClock, folder: RunFolder) -> Storage:
     return MemoryStorage() if clock.kind is ClockKind.VIRTUAL else FileStorage(folder.file("dcu"))
+
+
+async def _emulated_dcu(
+    scenario: Scenario, parts: Provision, broker: BrokerRig, clock: RunClock, folder: RunFolder, radio: Radio, air: Air
+) -> QemuDcu:
+    from twin.rigs.qemu.dcu import QemuDcu, guest_provisioning, prepare
+
+    emulated = await asyncio.to_thread(prepare, lambda what: log.info("concentrator: %s", what))
+    provisioning = guest_provisioning(_dcu_config(scenario, parts), broker.dcu_address, parts.dcu_password)
+    return QemuDcu(emulated, folder.path.absolute(), clock, radio, air, provisioning)
 
 
 def _dcu_config(scenario: Scenario, parts: Provision) -> DcuConfig:

@@ -10,7 +10,7 @@ from twin.conformance.report import Figure, RunReport, Table, write_report
 from twin.conformance.verdicts import Attempt, CaseResult, Record, Verdict, equals
 from twin.rigs import pictures
 from twin.rigs.folder import EventTrace, RunFolder
-from twin.rigs.options import AirKind, BrokerKind, RunOptions
+from twin.rigs.options import AirKind, BrokerKind, DcuKind, RunOptions
 from twin.rigs.radio import timers_profile
 from twin.rigs.rig import Rig, open_rig
 from twin.scenarios.loading import LoadedScenario
@@ -102,7 +102,11 @@ def _emulated(options: RunOptions) -> str:
 
 
 def _real(options: RunOptions) -> str:
-    parts = ["every byte at every boundary", "the DCU's daemon, natively", "the head-end's REST interface and database"]
+    parts = ["every byte at every boundary", "the head-end's REST interface and database"]
+    if options.dcu is DcuKind.QEMU:
+        parts.append("the DCU's daemon in its ARMv7 Linux image under QEMU, over UART and Ethernet")
+    else:
+        parts.append("the DCU's daemon, natively")
     if options.broker is BrokerKind.MOSQUITTO:
         parts.append("mosquitto over TCP on loopback")
     if options.broker is BrokerKind.EMBEDDED:

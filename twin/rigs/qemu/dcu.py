@@ -1,0 +1,206 @@
+"""The concentrator of a rig as its ARMv7 image in QEMU: the verbs of the native one, and those of the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dcu.config import DcuConfig
+from images.dcu.build import Image, build_image, default_cache
+from images.dcu.workshop import Progress
+from protocols.mesh.config import RadioSettings
+from protocols.ports import ByteLink
+from twin.air.air import Air
+from twin.air.radio import Radio
+from twin.clock.clocks import RunClock
+from twin.errors import RigError
+from twin.rigs.qemu.lines import bridge
+from twin.rigs.qemu.machine import Machine, MachineOptions, Power
+from twin.rigs.qemu.snapshot import copy_card, ready_card
+
+_LOG = logging.getLogger(__name__)
+CARD = "dcu-flash.qcow2"
+GUEST_HOST = "10.0.2.2"
+"""The address at which the guest's Ethernet reaches the host's loopback interface."""
+RADIO_DEVICE = "/dev/ttymxc1"
+STORAGE = "/opt/data"
+COLD_BOOT_TIMEOUT_S = 240.0
+SNAPSHOT_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Emulated:
+    """What a run needs to start the concentrator: the image, and a card with its snapshot. Both are shared."""
+
+    image: Image
+    ready: Path
+
+
+def prepare(progress: Progress, cache: Path | None = None) -> Emulated:
+    """Build image and snapshot if the cache does not have them. Blocks; raises BuildError or RigError."""
+    cache = cache or default_cache()
+    image = build_image(cache, progress)
+    return Emulated(image, ready_card(image, cache, progress))
+
+
+@dataclass(frozen=True, slots=True)
+class GuestProvisioning:
+    """What goes over the maintenance line: the daemon's configuration, and the files that it names."""
+
+    config: dict[str, Any] = field(repr=False)
+    files: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def radio_section(radio: RadioSettings) -> dict[str, Any]:
+    """The `mesh.radio` section of the daemon's configuration."""
+    return {
+        "plan": radio.plan,
+        "fsk_mode": radio.fsk_mode,
+        "channel_function": radio.channel_function.name.lower(),
+        "fixed_channel": radio.fixed_channel,
+        "unicast_dwell_ms": radio.unicast_dwell_ms,
+        "broadcast_interval_ms": radio.broadcast_interval_ms,
+        "broadcast_dwell_ms": radio.broadcast_dwell_ms,
+        "max_psdu_bytes": radio.max_psdu_bytes,
+        "sensitivity_dbm": radio.sensitivity_dbm,
+    }
+
+
+def guest_provisioning(config: DcuConfig, broker: tuple[str, int] | None, password: str) -> GuestProvisioning:
+    """A concentrator's provisioning for a broker on the host's loopback interface. RigError where there is none."""
+    if broker is None:
+        raise RigError("the emulated concentrator needs a broker with sockets")
+    document: dict[str, Any] = {
+        "dcu_id": config.dcu_id,
+        "eui64": config.eui64.hex(),
+        "system_title": config.system_title.hex(),
+        "link_key": config.link_key.hex(),
+        "mesh": {
+            "network_name": config.network_name,
+            "pan_id": config.pan_id,
+            "prefix": config.prefix.hex(),
+            "key_index": config.key_index,
+            "timers_profile": config.timers_profile,
+            "radio": radio_section(config.radio),
+        },
+        "radio_device": RADIO_DEVICE,
+        "storage": STORAGE,
+        "broker": {
+            "host": GUEST_HOST,
+            "port": broker[1],
+            "client_id": config.dcu_id,
+            "username": config.dcu_id,
+            "password": password,
+        },
+    }
+    return GuestProvisioning(document)
+
+
+class QemuDcu:
+    """One concentrator under test, in its own machine. Its first start goes on from the snapshot, every later one is a
+    cold boot with the flash as it was left.
+    """
+
+    def __init__(
+        self,
+        emulated: Emulated,
+        folder: Path,
+        clock: RunClock,
+        radio: Radio,
+        air: Air,
+        provisioning: GuestProvisioning,
+    ) -> None:
+        self._clock = clock
+        self._radio = radio
+        self._air = air
+        self._provisioning = provisioning
+        self._card = folder / CARD
+        self._emulated = emulated
+        self._has_started = False
+        self._task: asyncio.Task[None] | None = None
+        self.machine = Machine(MachineOptions(emulated.image, self._card, folder))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the machine has power."""
+        return self.machine.power is not Power.OFF
+
+    def start(self) -> None:
+        """Power comes: radio and board start. Returns at once; `ready` waits."""
+        self._air.revive(self._radio.name)
+        self._task = self._clock.loop.create_task(self._power_on(), name="dcu-power-on")
+
+    async def ready(self) -> None:
+        """Until the daemon runs with its identity. Raises RigError if the machine or the daemon does not come up."""
+        if self._task is not None:
+            await self._task
+
+    async def stop(self) -> None:
+        """The end of the run: the machine goes off."""
+        await self._abandon_start()
+        await self.machine.power_off()
+
+    def cut_power(self) -> None:
+        """Board and radio end at once; what is in flash stays, torn pages included."""
+        if self._task is not None:
+            self._task.cancel()
+        self.machine.cut_power()
+        self._air.kill(self._radio.name)
+
+    async def pause(self) -> None:
+        """Stop the guest's processor, and its time."""
+        await self.machine.pause()
+
+    async def resume(self) -> None:
+        await self.machine.resume()
+
+    async def reset(self) -> None:
+        """Press the reset button. Raises RigError if the daemon does not come back."""
+        await self.machine.reset()
+        await self._wait_for_identity(COLD_BOOT_TIMEOUT_S)
+
+    async def shell(self, command: str, *, timeout_s: float = 60.0) -> str:
+        """The output of a command on the guest's console. Raises RigError if it fails."""
+        return await self.machine.console.run(command, timeout_s=timeout_s)
+
+    async def status(self) -> dict[str, Any]:
+        """What the daemon says of itself over the maintenance line."""
+        return await self.machine.maintenance.ask("status")
+
+    # inside
+
+    async def _power_on(self) -> None:
+        is_first = not self._has_started
+        if is_first:
+            self._has_started = True
+            copy_card(self._emulated.ready, self._card)
+        await self.machine.power_off()
+        await self.machine.power_on(snapshot=is_first)
+        host_end: ByteLink = self._radio.host
+        bridge(self.machine.line("radio"), host_end)
+        if is_first:
+            await self.machine.maintenance.wait_until_ready(timeout_s=SNAPSHOT_TIMEOUT_S)
+            await self.machine.maintenance.ask(
+                "provision",
+                config=self._provisioning.config,
+                files=self._provisioning.files,
+                utc_s=self._clock.utc_s(),
+            )
+        await self._wait_for_identity(SNAPSHOT_TIMEOUT_S if is_first else COLD_BOOT_TIMEOUT_S)
+
+    async def _wait_for_identity(self, timeout_s: float) -> None:
+        status = await self.machine.maintenance.wait_until_ready(timeout_s=timeout_s)
+        _LOG.info("the concentrator is %s", status["state"])
+
+    async def _abandon_start(self) -> None:
+        task, self._task = self._task, None
+        if task is None:
+            return
+        if not task.done():
+            task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is not None:
+            _LOG.error("the concentrator did not start: %s", task.exception())
