@@ -43,6 +43,7 @@ def test_the_village_has_a_dcu_and_twelve_meters() -> None:
         ("name: L,", "name: K,", "meters[11].name", "the name of another meter already"),
         ("region: EU-1", "region: MARS", "radio.region", "'MARS'"),
         ("- {step: join,", "- {step: joyn,", "script[0].step", "no such step"),
+        ("when: hours", "when: ours", "script[8].when", "'ours' is no parameter"),
         ("needs: [A is read again]", "needs: [nothing]", "script[8].needs[0]", "'nothing' is no earlier step"),
     ],
 )

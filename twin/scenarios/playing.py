@@ -38,11 +38,14 @@ def resolve_script(loaded: LoadedScenario) -> list[tuple[ScriptRow, Step]]:
         for name in found.required:
             if name not in row.arguments:
                 raise error(f"{row.step} needs the argument {name!r}; add it", "script", index, "with")
+        if row.when is not None and row.when not in loaded.values:
+            raise error(f"{row.when!r} is no parameter of this scenario", "script", index, "when")
         for number, need in enumerate(row.needs):
             if need not in earlier:
                 raise error(f"{need!r} is no earlier step", "script", index, "needs", number)
         earlier.add(row.title or row.step)
-        resolved.append((row, found))
+        if row.when is None or loaded.values[row.when]:
+            resolved.append((row, found))
     return resolved
 
 

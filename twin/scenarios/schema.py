@@ -100,6 +100,8 @@ class ScriptRow(FileModel):
     arguments: dict[str, Any] = Field(default_factory=dict, alias="with")
     needs: list[str] = []
     """Steps that must have passed before; otherwise this one is skipped, and says why."""
+    when: str | None = None
+    """A parameter of the scenario; while it is 0, false or empty, the step is not part of the script."""
     attempts: int = Field(default=1, ge=1, le=10)
     timeout_s: FiniteFloat | None = Field(default=None, gt=0)
 
