@@ -36,6 +36,7 @@ def run_scenario(
                 async with open_rig(loaded, options, clock, folder, trace) as rig:
                     cases = await play(script, rig, progress)
                     cases.append(_health(rig))
+                    progress(cases[-1].title, cases[-1])
                     return _report(rig, cases, command)
 
             report = clock.run(main())
