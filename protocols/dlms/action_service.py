@@ -18,7 +18,7 @@ from protocols.dlms.data import Data
 from protocols.dlms.enums import ActionResult, Conformance
 from protocols.dlms.session import Session
 from protocols.dlms.set import DataBlock
-from protocols.dlms.set_service import values_of_blocks
+from protocols.dlms.set_service import answer_to_repeated_end, values_of_blocks
 from protocols.errors import RemoteProtocolError
 
 _GBT = int(Conformance.GENERAL_BLOCK_TRANSFER)
@@ -36,7 +36,11 @@ class ActionService:
         invoke = request.invoke_id_and_priority
         if isinstance(request, action.ActionRequestNextPblock):
             return self._next(session, request)
-        session.long_action_answer = None
+        if isinstance(request, action.ActionRequestWithPblock):
+            repeated = answer_to_repeated_end(session, action.REQUEST, request.block)
+            if repeated is not None:
+                return repeated
+        session.long_action_answer = session.finished_block = None
         if isinstance(request, action.ActionRequestNormal):
             session.long_action = None
             answer = self._run(session, invoke, (request.reference,), (request.argument,), is_list=False)
@@ -47,6 +51,8 @@ class ActionService:
             answer = self._run(session, invoke, request.references, request.arguments, is_list=True)
         else:
             answer = self._block(session, request)
+            if request.block.last_block:
+                session.finished_block = (action.REQUEST, request.block.block_number, answer)
         return answer if invoke & _CONFIRMED else None
 
     def _run(

@@ -132,12 +132,12 @@ class Associations:
         return opening.aare
 
     def _make_room(self) -> None:
-        """Forget the oldest association that is not authenticated, or the oldest at all."""
+        """Forget the oldest association that anyone can open, then one that is not proved yet, then any."""
         sessions = self.sessions
         while len(sessions) >= self._max_sessions:
             waiting = (key for key, item in sessions.items() if item.state is SessionState.AUTHENTICATING)
             unproved = (key for key, item in sessions.items() if item.association.config.mechanism is Mechanism.NONE)
-            del sessions[next(waiting, None) or next(unproved, None) or next(iter(sessions))]
+            del sessions[next(unproved, None) or next(waiting, None) or next(iter(sessions))]
 
     def _succeeded(self, session: Session) -> None:
         session.association.failures = 0
@@ -224,6 +224,10 @@ class Associations:
         self.sessions.pop((session.caller.client_sap, session.channel), None)
         self._journal.emit("released", session.caller.client_sap, "", session.caller.now)
         return acse.Rlre(ReleaseResponseReason.NORMAL).encode()
+
+    def close_idle(self, now: float, idle_s: float) -> None:
+        for key in [key for key, item in self.sessions.items() if now - item.caller.now >= idle_s]:
+            del self.sessions[key]
 
     def close(self, channel: Hashable) -> None:
         for key in [key for key in self.sessions if key[1] == channel]:

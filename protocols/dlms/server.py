@@ -104,6 +104,10 @@ class CosemServer:
         """The channel is gone, and its associations with it."""
         self._associations.close(channel)
 
+    def close_idle(self, now: float, idle_s: float) -> None:
+        """Close the associations that were not used for `idle_s` seconds."""
+        self._associations.close_idle(now, idle_s)
+
     def close_all(self) -> None:
         """Power failed, or the device restarts: no association is left."""
         self._sessions.clear()

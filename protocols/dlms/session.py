@@ -93,6 +93,8 @@ class Session:
     """Protection that its answer must have, bits of Policy."""
     long_get: LongAnswer | None = None
     long_action_answer: LongAnswer | None = None
+    finished_block: tuple[int, int, bytes] | None = None
+    """Service, number and answer of the last block of the last long request: its client may not have heard it."""
     long_set: LongRequest[tuple[AttributeReference, ...]] | None = None
     long_action: LongRequest[tuple[MethodReference, ...]] | None = None
 

@@ -25,6 +25,11 @@ class SetService:
         """None for an unconfirmed request. Raises RemoteProtocolError if the request is malformed."""
         request = set_apdu.decode_request(apdu)
         invoke = request.invoke_id_and_priority
+        if isinstance(request, set_apdu.SetRequestWithDataBlock):
+            repeated = answer_to_repeated_end(session, set_apdu.REQUEST, request.block)
+            if repeated is not None:
+                return repeated
+        session.finished_block = None
         response: set_apdu.SetResponse
         if isinstance(request, set_apdu.SetRequestNormal):
             session.long_set = None
@@ -35,6 +40,8 @@ class SetService:
             response = set_apdu.SetResponseWithList(invoke, self._write_all(session, request))
         else:
             response = self._block(session, request)
+            if request.block.last_block:
+                session.finished_block = (set_apdu.REQUEST, request.block.block_number, response.encode())
         return response.encode() if invoke & _CONFIRMED else None
 
     def _write_all(self, session: Session, request: set_apdu.SetRequestWithList) -> tuple[DataAccessResult, ...]:
@@ -86,6 +93,15 @@ class SetService:
         if long_set.is_list:
             return set_apdu.SetResponseLastDataBlockWithList(invoke, results, block.block_number)
         return set_apdu.SetResponseLastDataBlock(invoke, results[0], block.block_number)
+
+
+def answer_to_repeated_end(session: Session, service: int, block: DataBlock) -> bytes | None:
+    """The answer that was given to the end of the last long request, if this is that block come again: its client
+    has not heard it, and the request must not be done twice."""
+    finished = session.finished_block
+    if finished is None or not block.last_block or (service, block.block_number) != finished[:2]:
+        return None
+    return finished[2]
 
 
 def _abort_set(invoke: int, block: DataBlock, result: DataAccessResult) -> set_apdu.SetResponse:

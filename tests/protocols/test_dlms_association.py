@@ -32,6 +32,7 @@ from protocols.dlms.client import (
     Refused,
     Released,
     RequestFailed,
+    Send,
     SetDone,
 )
 from protocols.dlms.data import Data, boolean, double_long_unsigned, integer, octet_string, unsigned
@@ -248,6 +249,39 @@ def test_repeated_requests_and_answers_do_no_harm() -> None:
     assert carry(meter, association, association.repeat()) == [GetDone((octet_string(meter.name.content),))]
     with pytest.raises(RemoteProtocolError):
         association.receive(lost)
+
+
+@pytest.mark.parametrize("service", ["SET", "ACTION"])
+def test_lost_answer_to_the_last_block_is_given_again_and_nothing_is_done_twice(service: str) -> None:
+    meter = Meter(max_receive_pdu_bytes=256)
+    association = associated(meter)
+    value = octet_string(bytes(700))
+    apdu = association.set(NOTE_VALUE, value) if service == "SET" else association.action(ECHO, value)
+    done: list[object] = []
+    writes = []
+    for _ in range(20):
+        answer = meter.server.handle(MANAGEMENT, apdu, 0.0)
+        writes.append(meter.note.content)
+        again = meter.server.handle(MANAGEMENT, association.repeat(), 0.0)
+        assert answer is not None
+        assert again is not None
+        (event,) = association.receive(again)
+        if not isinstance(event, Send):
+            done.append(event)
+            break
+        apdu = event.apdu
+    outcome = ActionDone((MethodOutcome(ActionResult.SUCCESS, value),))
+    assert done == [SetDone((DataAccessResult.SUCCESS,)) if service == "SET" else outcome]
+    assert not meter.server.refusals
+
+
+def test_associations_that_are_not_used_are_closed() -> None:
+    meter = Meter()
+    associated(meter, READER)
+    reader = client(READER)
+    meter.server.handle(READER, reader.associate(), 100.0, channel="later")
+    meter.server.close_idle(130.0, 60.0)
+    assert [channel for _, channel in meter.server.sessions] == ["later"]
 
 
 def test_association_belongs_to_the_channel_that_opened_it() -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from protocols.cursor import Reader
 from protocols.dlms.data import decode_length, encode_length
 from protocols.dlms.security.counters import ReceiveCounter, SendCounter
-from protocols.dlms.security.gcm import SUITE_MASK, Gcm, ProtectionError
+from protocols.dlms.security.gcm import COMPRESSED, SUITE_MASK, Gcm, ProtectionError
 
 GENERAL_GLO, GENERAL_DED = 0xDB, 0xDC
 
@@ -90,6 +90,8 @@ class Ciphering:
         if len(self._peer_title) != 8:
             raise ProtectionError("the peer's system title is not known", "unknown_title")
         security_control, counter = _HEADER.unpack_from(sealed)
+        if security_control & COMPRESSED:
+            raise ProtectionError("compression is not supported", "compressed")
         if security_control & SUITE_MASK != self.suite:
             raise ProtectionError(f"security suite {security_control & SUITE_MASK}, not {self.suite}", "wrong_suite")
         if not self._receive.is_fresh(counter):
