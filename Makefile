@@ -26,7 +26,7 @@ demo: venv  ## run the village on embedded defaults and print the verdicts
 test: venv  ## everything this machine can run: style, types, layers, tests
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory system; \
 	 else echo "not root: system packages are not installed; run 'sudo make system' to have every test"; fi
-	@$(BIN)/tox run
+	@$(BIN)/tox run -q
 
 soak: venv  ## repetitions and full tables
 	$(BIN)/tox run -e soak
