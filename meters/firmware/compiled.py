@@ -41,7 +41,8 @@ class CompiledModel:
                 mechanism=_mechanism(settings.mechanism, suite),
                 access=self.access[INSTANCES[name]],
                 instance=INSTANCES[name],
-                ciphered=settings.mechanism == "high",
+                ciphered=settings.mechanism in ("high", "broadcast"),
+                pre_established=settings.mechanism == "broadcast",
             )
             for name, settings in self.model.associations.items()
         }

@@ -207,7 +207,8 @@ def _start_services(board: Board) -> Services:
     for name, config in compiled.configs(board.keys.suite).items():
         provisioned = board.keys.reader_secret if config.mechanism is Mechanism.LOW else b""
         secret = secrets.association_secret(INSTANCES[name], provisioned)
-        if secret or config.mechanism is not Mechanism.LOW:
+        usable = secret or config.mechanism is not Mechanism.LOW
+        if usable and (board.keys.broadcast_key or not config.pre_established):
             services.associations.append(Association(config, secret))
     return services
 

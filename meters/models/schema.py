@@ -10,8 +10,8 @@ from meters.datafile import FileModel
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.units import Unit
 
-AssociationName = Literal["public", "reader", "management"]
-ASSOCIATION_NAMES: tuple[AssociationName, ...] = ("public", "reader", "management")
+AssociationName = Literal["public", "reader", "management", "broadcast"]
+ASSOCIATION_NAMES: tuple[AssociationName, ...] = ("public", "reader", "management", "broadcast")
 
 
 class CrystalSettings(FileModel):
@@ -33,8 +33,8 @@ class AssociationSettings(FileModel):
     """One association that a client can open, by its service access point."""
 
     client_sap: int = Field(ge=0, le=0x7F)
-    mechanism: Literal["none", "low", "high"]
-    """`high` is GMAC under suite 0, ECDSA under suite 1."""
+    mechanism: Literal["none", "low", "high", "broadcast"]
+    """`high` is GMAC under suite 0, ECDSA under suite 1. `broadcast` is pre-established, under the broadcast key."""
 
 
 class Rights(FileModel):

@@ -20,6 +20,8 @@ pytest.importorskip("dlms_cosem", reason="dlms-cosem is the independent client")
 
 from dlms_cosem import cosem, enumerations, exceptions, utils
 from dlms_cosem.clients.dlms_client import DlmsClient
+from dlms_cosem.cosem.capture_object import CaptureObject
+from dlms_cosem.cosem.selective_access import RangeDescriptor
 
 from protocols.errors import BadInputError
 from twin.rigs.meter_ports import ListenAddress
@@ -51,7 +53,7 @@ class RunningMeter:
         line = self.process.stdout.readline()
         assert line, self.process.communicate()[1]
         self.said: dict[str, Any] = json.loads(line)
-        self.ports = [int(address.rsplit(":", 1)[1]) for address in self.said["listeners"]]
+        self.ports = [int(address.rsplit(":", 1)[1]) for address in self.said["listeners"] if "//" in address]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -74,7 +76,16 @@ def running(folder: Path, *arguments: str) -> Iterator[RunningMeter]:
 def meter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMeter]:
     folder = tmp_path_factory.mktemp("meter")
     (folder / "keys.json").write_text(json.dumps(KEYS))
-    arguments = ("--listen", "tcp://127.0.0.1:0", "--listen", "udp://127.0.0.1:0", "--keys", "keys.json")
+    arguments = (
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--listen",
+        "udp://127.0.0.1:0",
+        "--listen",
+        "hdlc:PTY",
+        "--keys",
+        "keys.json",
+    )
     with running(folder, *arguments, "--state", "state", "--load-w", "1150") as found:
         yield found
 
@@ -211,6 +222,51 @@ def test_the_same_answer_comes_over_udp(meter: RunningMeter) -> None:
         over_tcp = bytes(read(stream, 1, "0.0.42.0.0.255"))
     assert answers[1][:6] == bytes.fromhex("000100010010")
     assert answers[1].endswith(over_tcp)
+
+
+@pytest.mark.requirement("UNECE-1")
+@pytest.mark.requirement("VEND-1")
+def test_the_same_reading_is_had_over_hdlc_on_a_serial_line(meter: RunningMeter) -> None:
+    device = meter.said["listeners"][2].removeprefix("hdlc:")
+    client = DlmsClient.with_serial_hdlc_transport(
+        device,
+        client_logical_address=32,
+        server_logical_address=1,
+        server_physical_address=17,
+        authentication_method=enumerations.AuthenticationMechanism.LLS,
+        password=b"letmeread",
+    )
+    client.connect()
+    client.associate()
+    over_serial = (read(client, 3, "1.0.32.7.0.255"), bytes(read(client, 1, "0.0.96.1.0.255")))
+    client.release_association()
+    # dlms-cosem cannot read a UA without an information field, which is what answers DISC: it is not asked to.
+    with reader(meter.ports[0]).session() as stream:
+        assert over_serial == (read(stream, 3, "1.0.32.7.0.255"), bytes(read(stream, 1, "0.0.96.1.0.255")))
+
+
+def test_profile_is_read_by_range(meter: RunningMeter) -> None:
+    with reader(meter.ports[0]).session() as client:
+        log = read(client, 7, "0.0.99.98.0.255")
+        assert log[-1][1] == 2
+        clock = cosem.CosemAttribute(
+            interface=enumerations.CosemInterface.CLOCK, instance=cosem.Obis(0, 0, 1, 0, 0, 255), attribute=2
+        )
+        found = []
+        for days in (0, 7):
+            now = datetime.now(UTC) - timedelta(days=days)
+            chosen = RangeDescriptor(
+                restricting_object=CaptureObject(cosem_attribute=clock, data_index=0),
+                from_value=now - timedelta(hours=1),
+                to_value=now + timedelta(hours=1),
+            )
+            attribute = cosem.CosemAttribute(
+                interface=enumerations.CosemInterface.PROFILE_GENERIC,
+                instance=cosem.Obis(0, 0, 99, 98, 0, 255),
+                attribute=2,
+            )
+            found.append(utils.parse_as_dlms_data(client.get(attribute, access_descriptor=chosen)))
+        assert found == [log, []]
 
 
 def test_a_stream_out_of_step_is_closed_and_others_go_on(meter: RunningMeter) -> None:

@@ -47,7 +47,8 @@ def meter(
     listen: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="URL", help="tcp://HOST:PORT or udp://HOST:PORT; port 0 picks a free one. May be repeated."
+            metavar="URL",
+            help="tcp://HOST:PORT, udp://HOST:PORT (port 0 picks a free one) or hdlc:PTY. May be repeated.",
         ),
     ] = None,
     keys: Annotated[

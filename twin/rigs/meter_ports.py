@@ -1,45 +1,57 @@
-"""Ports of a meter that runs by itself: the DLMS wrapper over TCP and UDP."""
+"""Ports of a meter that runs by itself: the DLMS wrapper over TCP and UDP, HDLC on a serial line."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import pty
+import termios
+import tty
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
 from meters.meter import Meter
+from protocols.dlms.hdlc.server import HdlcServer, HdlcServerConfig
 from protocols.dlms.wrapper import Wpdu, WrapperDecoder
 from protocols.errors import BadInputError, RemoteProtocolError
+from protocols.meter_identity import SERVER_SAP
 from twin.errors import RigError
 
 logger = logging.getLogger(__name__)
 
 _LARGEST_APDU_BYTES = 4096
+HDLC_PHYSICAL_ADDRESS = 17
 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """A place to listen at, as `--listen` gives it."""
+    """A place to listen at, as `--listen` gives it. For `hdlc` the host is a serial device, or `PTY` for a new one."""
 
     scheme: str
     host: str
-    port: int
+    port: int = 0
 
     @classmethod
     def parse(cls, text: str) -> ListenAddress:
-        """Raises BadInputError if `text` is not `tcp://HOST:PORT` or `udp://HOST:PORT`."""
+        """Raises BadInputError if `text` is not `tcp://HOST:PORT`, `udp://HOST:PORT` or `hdlc:DEVICE`."""
+        scheme, _, device = text.partition(":")
+        if scheme == "hdlc" and device:
+            return cls(scheme, device.removeprefix("//"))
         try:
             parts = urlsplit(text)
             scheme, host, port = parts.scheme, parts.hostname, parts.port
         except ValueError as error:
             raise BadInputError(f"{text!r}: {error}", key="--listen") from None
         if scheme not in ("tcp", "udp") or not host or port is None or parts.path or parts.query:
-            raise BadInputError(f"{text!r} is not tcp://HOST:PORT or udp://HOST:PORT", key="--listen")
+            raise BadInputError(f"{text!r} is not tcp://HOST:PORT, udp://HOST:PORT or hdlc:PTY", key="--listen")
         return cls(scheme, host, port)
 
     def __str__(self) -> str:
+        if self.scheme == "hdlc":
+            return f"hdlc:{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
@@ -113,9 +125,9 @@ def _answer(meter: Meter, wpdu: Wpdu, channel: object) -> bytes | None:
 async def open_port(address: ListenAddress, meter: Meter) -> OpenPort:
     """Listen for clients of `meter`. Raises RigError if the address cannot be had."""
     try:
-        return await (_open_tcp if address.scheme == "tcp" else _open_udp)(address, meter)
-    except OSError as error:
-        raise RigError(f"cannot listen at {address}: {error.strerror or error}") from error
+        return await {"tcp": _open_tcp, "udp": _open_udp, "hdlc": _open_hdlc}[address.scheme](address, meter)
+    except (OSError, termios.error) as error:
+        raise RigError(f"cannot listen at {address}: {getattr(error, 'strerror', None) or error}") from error
 
 
 async def _open_tcp(address: ListenAddress, meter: Meter) -> OpenPort:
@@ -153,3 +165,69 @@ async def _open_udp(address: ListenAddress, meter: Meter) -> OpenPort:
         transport.close()
 
     return OpenPort(ListenAddress("udp", address.host, port), close)
+
+
+class HdlcPort:
+    """HDLC on a terminal's file descriptor: bytes in, frames out, and the link's time-outs."""
+
+    def __init__(self, meter: Meter, descriptor: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._meter = meter
+        self._descriptor = descriptor
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        config = HdlcServerConfig(physical_address=HDLC_PHYSICAL_ADDRESS, logical_devices=(SERVER_SAP,))
+        self._server = HdlcServer(config, self._handle, on_disconnect=self._disconnected)
+        loop.add_reader(descriptor, self._readable)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._descriptor)
+        if self._timer is not None:
+            self._timer.cancel()
+        os.close(self._descriptor)
+
+    def _handle(self, client_sap: int, server_sap: int, apdu: bytes, now: float) -> bytes | None:
+        return self._meter.handle_apdu(client_sap, server_sap, apdu, channel=("hdlc", client_sap))
+
+    def _disconnected(self, client_sap: int) -> None:
+        self._meter.close_channel(("hdlc", client_sap))
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._descriptor, 4096)
+        except OSError:
+            return  # nobody has the other end of the pseudo-terminal open
+        answer = self._server.receive(data, self._loop.time())
+        while answer:
+            answer = answer[os.write(self._descriptor, answer) :]
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        when = self._server.next_timer()
+        self._timer = None if when is None else self._loop.call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        self._server.handle_timer(self._loop.time())
+        self._arm()
+
+
+async def _open_hdlc(address: ListenAddress, meter: Meter) -> OpenPort:
+    """A serial device, or a new pseudo-terminal whose other end is the address to connect to."""
+    kept: list[int] = []
+    if address.host.upper() == "PTY":
+        descriptor, other = pty.openpty()
+        tty.setraw(other)
+        kept.append(other)  # with this end open, a client may come and go
+        name = os.ttyname(other)
+    else:
+        descriptor, name = os.open(address.host, os.O_RDWR | os.O_NOCTTY), address.host
+        tty.setraw(descriptor)
+    port = HdlcPort(meter, descriptor, asyncio.get_running_loop())
+
+    async def close() -> None:
+        port.close()
+        for end in kept:
+            os.close(end)
+
+    return OpenPort(ListenAddress("hdlc", name), close)

@@ -77,6 +77,7 @@ SHOWN = {
     "signing_public_key": Shown(_public_key(CertificateType.DIGITAL_SIGNATURE)),
     "agreement_public_key": Shown(_public_key(CertificateType.KEY_AGREEMENT)),
     "invocation_counter": Shown(lambda services, row: double_long_unsigned(services.security.least_client_counter)),
+    "broadcast_counter": Shown(lambda services, row: double_long_unsigned(services.security.least_broadcast_counter)),
     "start_count": Shown(lambda services, row: double_long_unsigned(services.start_count)),
     "clock_set_count": Shown(lambda services, row: double_long_unsigned(services.clock.set_count)),
     "unix_time": Shown(lambda services, row: double_long_unsigned(max(0, int(services.clock.utc_s())))),
