@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,20 @@ class Reception:
     channel: int
     lqi: int
     start_s: float
+
+
+@functools.lru_cache(maxsize=64)
+def _parse(psdu: bytes, fcs_bytes: int) -> tuple[bytes, MacHeader, int, HeaderElements, bytes]:
+    """The frame without its FCS, header, where the body begins, elements, source; kept for the other receivers."""
+    if not has_valid_fcs(psdu, fcs_bytes):
+        raise _Drop("bad_fcs")
+    frame = psdu[:-fcs_bytes]
+    header, body_at = MacHeader.decode(frame)
+    elements = HeaderElements.decode(header.header_ies)
+    source = header.source
+    if source is None or len(source) != 8 or header.frame_type not in (MacFrameType.DATA, MacFrameType.ACK):
+        raise _Drop("unsupported")
+    return frame, header, body_at, elements, source
 
 
 class _Drop(Exception):  # noqa: N818 (control flow inside this module: the reason is a counter's name)
@@ -86,14 +101,7 @@ class Receiver:
             counters["rx_malformed"] += 1
 
     def _accept(self, psdu: bytes, identity: Identity, reception: Reception) -> None:
-        if not has_valid_fcs(psdu, identity.fcs_bytes):
-            raise _Drop("bad_fcs")
-        frame = psdu[: -identity.fcs_bytes]
-        header, body_at = MacHeader.decode(frame)
-        elements = HeaderElements.decode(header.header_ies)
-        source = header.source
-        if source is None or len(source) != 8 or header.frame_type not in (MacFrameType.DATA, MacFrameType.ACK):
-            raise _Drop("unsupported")
+        frame, header, body_at, elements, source = _parse(psdu, identity.fcs_bytes)
         if source == identity.eui64:
             raise _Drop("own_address")
         _check_pan(header, elements.frame_type, identity.pan_id)

@@ -21,6 +21,29 @@ class TrickleProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthenticationTimers:
+    """Join state 2, where devices authenticate by certificates."""
+
+    first_within_s: float = 10.0
+    """Longest random delay before a device asks for the first time."""
+    retry_s: float = 60.0
+    """Without an answer, ask again; doubled with each attempt."""
+    attempts: int = 5
+    refused_s: float = 300.0
+    """A device that was refused waits so long before it asks again; doubled with each refusal."""
+    refused_max_s: float = 14_400.0
+    retransmit_s: float = 15.0
+    """The authenticator repeats what was not answered; doubled with each repetition."""
+    retransmissions: int = 4
+    parallel: int = 4
+    """Devices that the authenticator talks to at the same time: they share the root's first hop."""
+    activation_s: float = 1200.0
+    """From the installation of a new group key to its use."""
+    removal_s: float = 1200.0
+    """From then to the end of the key before it."""
+
+
+@dataclass(frozen=True, slots=True)
 class TimersProfile:
     """All waiting of a mesh node, named in every report."""
 
@@ -61,6 +84,7 @@ class TimersProfile:
     reassembly_timeout_s: float
     hold_s: float
     """How long a datagram may wait for a parent."""
+    authentication: AuthenticationTimers = AuthenticationTimers()
 
     @property
     def dio(self) -> TrickleProfile:
@@ -151,6 +175,15 @@ BENCH = TimersProfile(
     route_refresh_interval_s=10.0,
     reassembly_timeout_s=10.0,
     hold_s=20.0,
+    authentication=AuthenticationTimers(
+        first_within_s=1.0,
+        retry_s=8.0,
+        refused_s=60.0,
+        refused_max_s=3600.0,
+        retransmit_s=3.0,
+        activation_s=60.0,
+        removal_s=60.0,
+    ),
 )
 
 # A discovery burst goes out on every channel: a second on the 69 channels of EU-1 at 50 kb/s, in which its sender hears

@@ -7,6 +7,7 @@ and counted, because a stranger's frames may carry more than is known here.
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,6 +111,10 @@ class HeaderElements:
     @classmethod
     def decode(cls, data: bytes) -> HeaderElements:
         """From the header elements of a frame, without a termination. Raises RemoteProtocolError, also without UTT."""
+        return _decode_header_elements(data)
+
+    @classmethod
+    def _decode(cls, data: bytes) -> HeaderElements:
         frame_type: FrameType | None = None
         ufsi, slot, offset_ms, rsl = 0, None, 0, None
         for element, content in iterate_header_ies(data):
@@ -128,6 +133,12 @@ class HeaderElements:
         if frame_type is None:
             raise RemoteProtocolError("frame without a UTT-IE", spec=_SPEC)
         return cls(frame_type, ufsi, slot, offset_ms, rsl)
+
+
+@functools.lru_cache(maxsize=1024)
+def _decode_header_elements(data: bytes) -> HeaderElements:
+    """Kept, because every neighbour decodes the same bytes, and without hopping most frames have the same."""
+    return HeaderElements._decode(data)  # noqa: SLF001 (the other half of the same class)
 
 
 _UTT_HEAD = encode_header_ie(_HEADER_ELEMENT, bytes((_UTT, 0, 0, 0, 0)))[:3]
@@ -252,6 +263,10 @@ class PayloadElements:
     @classmethod
     def decode(cls, data: bytes) -> PayloadElements:
         """From `Received.payload_ies`. Raises RemoteProtocolError."""
+        return _decode_payload_elements(data)
+
+    @classmethod
+    def _decode(cls, data: bytes) -> PayloadElements:
         fields: dict[str, Any] = {}
         unknown_count = 0
         for group, content in iterate_payload_ies(data):
@@ -262,6 +277,12 @@ class PayloadElements:
             else:
                 unknown_count += 1
         return cls(**fields, unknown_count=unknown_count)
+
+
+@functools.lru_cache(maxsize=256)
+def _decode_payload_elements(data: bytes) -> PayloadElements:
+    """Kept, because every neighbour decodes the same broadcast."""
+    return PayloadElements._decode(data)  # noqa: SLF001 (the other half of the same class)
 
 
 def _encode_short(sub_id: int, content: bytes) -> bytes:

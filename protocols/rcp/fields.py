@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
+import functools
 import struct
-from collections.abc import Callable
 from typing import Any
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
@@ -40,11 +41,16 @@ def unpack_head(layout: struct.Struct, data: bytes) -> tuple[Any, ...]:
     return layout.unpack_from(data)[1:]
 
 
-def member(kind: Callable[[int], Any], value: int) -> Any:
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise RemoteProtocolError(str(error), spec=SPEC) from error
+@functools.cache
+def _members(kind: type[enum.IntEnum]) -> dict[int, Any]:
+    return {int(item): item for item in kind}
+
+
+def member(kind: type[enum.IntEnum], value: int) -> Any:
+    found = _members(kind).get(value)
+    if found is None:
+        raise RemoteProtocolError(f"{value} is not a valid {kind.__name__}", spec=SPEC)
+    return found
 
 
 def boolean(value: int) -> bool:

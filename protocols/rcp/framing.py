@@ -52,6 +52,12 @@ class FrameDecoder:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that `data` completes, in order."""
+        if self._is_one_frame(data):
+            message = _decode_content(data[1:-1])
+            if message is not None:
+                return [message]
+            self.bad_frames += 1
+            return []
         messages: list[bytes] = []
         first, *others = data.split(_FLAG_BYTE)
         self._append(first)
@@ -59,6 +65,16 @@ class FrameDecoder:
             self._close(messages)
             self._append(piece)
         return messages
+
+    def _is_one_frame(self, data: bytes) -> bool:
+        """Whether nothing was begun and `data` is a whole frame, as on a line that does not cut."""
+        return (
+            not self._partial
+            and not self._skipping
+            and 2 < len(data) <= _MAX_STUFFED_BYTES
+            and data[0] == FLAG
+            and data.find(_FLAG_BYTE, 1) == len(data) - 1
+        )
 
     def _append(self, piece: bytes) -> None:
         if self._skipping:

@@ -31,6 +31,33 @@ class StalledError(TwinError):
     """Every task waits, and no timer is left that could wake one."""
 
 
+class _Timer:
+    """What `call_at` gives: an `asyncio.TimerHandle` without a context of its own, which few callbacks here need.
+
+    A timer that does run in another context (a task's) sets a future, and the loop of asyncio does the rest.
+    """
+
+    __slots__ = ("_loop", "_when", "args", "callback")
+
+    def __init__(self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: VirtualLoop) -> None:
+        self._when = when
+        self.callback: Callable[..., object] | None = callback
+        self.args: tuple[Any, ...] | None = args
+        """None once it ran."""
+        self._loop = loop
+
+    def when(self) -> float:
+        return self._when
+
+    def cancel(self) -> None:
+        if self.callback is not None:
+            self.callback, self.args = None, ()
+            self._loop.note_cancelled()
+
+    def cancelled(self) -> bool:
+        return self.callback is None and self.args is not None
+
+
 class VirtualLoop(asyncio.AbstractEventLoop):
     """Deterministic asyncio loop on virtual time, in seconds from 0.
 
@@ -41,7 +68,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def __init__(self) -> None:
         self._now = 0.0
         self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[float, int, _Timer]] = []
         self._sequence = 0
         self._cancelled_count = 0
         self._running = False
@@ -68,19 +95,21 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> _Timer:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._sequence += 1
-        heapq.heappush(self._timers, (when, self._sequence, handle))
-        return handle
+    ) -> _Timer:
+        if context is not None:
+            callback, args = context.run, (callback, *args)
+        timer = _Timer(when, callback, args, self)
+        self._sequence = sequence = self._sequence + 1
+        heapq.heappush(self._timers, (when, sequence, timer))
+        return timer
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Called by asyncio.TimerHandle.cancel()."""
+    def note_cancelled(self) -> None:
+        """A timer that is set was cancelled: when most of them are, they are swept out."""
         self._cancelled_count += 1
         if self._cancelled_count > _COMPACT_ABOVE and self._cancelled_count * 2 > len(self._timers):
             self._timers = [entry for entry in self._timers if not entry[2].cancelled()]
@@ -110,13 +139,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             timers = self._timers
             while timers:
                 when, _, timer = heapq.heappop(timers)
-                if timer.cancelled():
+                callback = timer.callback
+                if callback is None:
                     self._cancelled_count -= 1
                     continue
                 if when > self._now:
                     self._now = when
                 self.events_run += 1
-                timer._run()  # noqa: SLF001 (a handle's only way to run; every event loop calls it)
+                self._run_timer(timer, callback)
                 return
             raise StalledError(
                 f"virtual time stands still at {self._now:.6f} s: every task waits, and no timer is set to wake one"
@@ -126,6 +156,16 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             if not handle.cancelled():
                 self.events_run += 1
                 handle._run()  # noqa: SLF001
+
+    def _run_timer(self, timer: _Timer, callback: Callable[..., object]) -> None:
+        """Run a timer's callback; it cannot be cancelled any more, and what it raises is unhandled."""
+        args, timer.callback, timer.args = timer.args or (), None, None
+        try:
+            callback(*args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": f"Exception in callback {callback!r}", "exception": error})
 
     def run_until_complete(self, future: Any) -> Any:
         task = asyncio.ensure_future(future, loop=self)

@@ -6,13 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 from protocols.errors import RemoteProtocolError
-from protocols.mesh.ieee802154 import MacHeader
+from protocols.mesh.ieee802154 import layout_of
 from twin.air.stations import Transmission
 from twin.rigs.folder import EventTrace
 
 OPERATIONAL = "operational"
 OFF = "off"
 _MOST_HOPS = 64
+_FRAME_CONTROL_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,23 @@ class MeshView:
         self._parents: dict[str, str | None] = {}
         self._frames_towards: Counter[bytes] = Counter()
         self.spans: list[StateSpan] = []
+        self._last_span: dict[str, int] = {}
+        self.operational_count = 0
+        """Nodes that are in the mesh now, the concentrator among them."""
         self.former_parents: dict[str, list[str]] = {}
         trace.listeners.append(self._event)
 
     def observe(self, transmission: Transmission) -> None:
-        """Called for every frame that goes on the air."""
+        """Called for every frame that goes on the air. Most of it is not looked at: it is called often."""
+        psdu = transmission.psdu
+        if len(psdu) < _FRAME_CONTROL_BYTES:
+            return
         try:
-            header, _ = MacHeader.decode(transmission.psdu)
+            layout = layout_of(psdu[0] | psdu[1] << 8)
         except RemoteProtocolError:
             return
-        if header.destination:
-            self._frames_towards[header.destination] += 1
+        if layout.destination_at >= 0:
+            self._frames_towards[psdu[layout.destination_at : layout.destination_end]] += 1
 
     def operational(self, name: str) -> bool:
         return self._states.get(name) == OPERATIONAL
@@ -69,7 +76,7 @@ class MeshView:
 
     def frames_towards(self, eui64: bytes) -> int:
         """Unicast frames sent so far to this link-layer address, acknowledgements included."""
-        return self._frames_towards[eui64]
+        return self._frames_towards[eui64[::-1]]
 
     def _event(self, kind: str, fields: dict[str, object]) -> None:
         node, at = fields.get("node"), fields["t"]
@@ -81,11 +88,13 @@ class MeshView:
             self._change_parent(node, fields["parent"])
 
     def _enter(self, node: str, state: str, now_s: float) -> None:
-        last = next((index for index in range(len(self.spans) - 1, -1, -1) if self.spans[index].node == node), None)
-        if last is not None and self.spans[last].end_s is None:
+        last = self._last_span.get(node)
+        if last is not None:
             open_span = self.spans[last]
             self.spans[last] = StateSpan(node, open_span.state, open_span.start_s, now_s)
+        self.operational_count += (state == OPERATIONAL) - (self._states.get(node) == OPERATIONAL)
         self._states[node] = state
+        self._last_span[node] = len(self.spans)
         self.spans.append(StateSpan(node, state, now_s, None))
         if state == OFF:
             self._parents.pop(node, None)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections.abc import Callable
 
-from twin.conformance.verdicts import Record, at_least, at_most, equals
+from twin.air.convergecast import Convergecast, Load
+from twin.clock.seeds import Seeds
+from twin.conformance.verdicts import Record, at_least, at_most, equals, within
 from twin.hes.tables import MeterState
 from twin.rigs.rig import Rig
 from twin.scenarios.steps import step
 
 DAY_S = 86_400.0
 _READ_DEADLINE_S = 120.0
-_LOOK_EVERY_S = 0.5
 
 
 def _hours_s(rig: Rig) -> float:
@@ -26,22 +26,15 @@ def _hours_s(rig: Rig) -> float:
 async def town_registers(rig: Rig, record: Record, within_s: float = 7_200.0) -> None:
     """From power on to the head-end's row, all meters at the same time."""
     started_s, wanted = rig.clock.now(), len(rig.meters)
-    await _settled(rig, lambda: all(map(rig.mesh.operational, rig.meters)), timeout_s=within_s)
+    await rig.until(lambda: rig.mesh.operational_count > wanted, timeout_s=within_s)
     record.measure("meters in the mesh", sum(map(rig.mesh.operational, rig.meters)), limit=equals(wanted))
     record.measure("time until the last one was in", rig.clock.now() - started_s, unit="s", limit=at_most(within_s))
-    await _settled(rig, lambda: _registered(rig) >= wanted, timeout_s=within_s)
+    await rig.until(lambda: rig.trace.counts.get("hes.registration", 0) >= wanted, timeout_s=within_s)
     record.measure("meters registered", _registered(rig), limit=equals(wanted))
     record.measure("time until the last one was registered", rig.clock.now() - started_s, unit="s")
     hops = [rig.mesh.hops(name) or 0 for name in rig.meters]
     record.measure("mean hops", statistics.fmean(hops))
     record.measure("most hops", max(hops), limit=at_least(1))
-
-
-async def _settled(rig: Rig, condition: Callable[[], bool], *, timeout_s: float) -> None:
-    """Wait for a condition over all meters, looked at twice a second: events come far more often in a town."""
-    deadline_s = rig.clock.now() + timeout_s
-    while not condition() and rig.clock.now() < deadline_s:
-        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 def _registered(rig: Rig) -> int:
@@ -74,3 +67,24 @@ async def daily_readings(rig: Rig, record: Record) -> None:
 
 def _busiest(rig: Rig) -> float:
     return 100.0 * max(node.worst_hour_duty_cycle for node in rig.air.statistics().nodes)
+
+
+@step("every node sends to one sink", timeout_s=900)
+async def convergecast(rig: Rig, record: Record) -> None:
+    """The load that simulators are compared on, on an air of its own beside the rig's."""
+    load = Load.race(int(rig.value("nodes")))
+    cast = Convergecast(rig.clock.loop, Seeds(rig.options.seed), load)
+    await asyncio.sleep(load.end_s)
+    done = cast.outcome()
+    per_node = (load.last_s - load.first_s) / load.period_s
+    expected = per_node * (load.nodes - 1)
+    record.measure("datagrams", done.datagrams, limit=within(0.98 * expected, 1.02 * expected))
+    record.measure("mean hops", done.mean_hops)
+    record.measure("most hops", done.most_hops)
+    record.measure("data transmissions", done.data_transmissions, limit=at_least(1))
+    record.measure("acknowledgements", done.acknowledgements)
+    record.measure("receptions", done.receptions)
+    record.measure("retries", done.retries)
+    record.measure("datagrams that a node gave up", done.given_up)
+    record.measure("datagrams delivered", done.delivered, limit=at_least(1))
+    record.measure("delivery ratio", done.delivery_ratio)
