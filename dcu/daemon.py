@@ -13,14 +13,18 @@ from dcu.border_router import BorderRouter, Reachability, RouterListener
 from dcu.config import DcuConfig
 from dcu.headend import Headend
 from dcu.jobs import ReadingJobs
+from dcu.meter_access import MeterAccess
 from dcu.outbox import Outbox
+from dcu.profile_jobs import ProfileJobs
 from dcu.registration import Registrar
 from dcu.registry import Meter, Registry
 from dcu.sessions import Sessions
 from dcu.storage import Storage
+from dcu.tables import TableReader
 from dcu.tasks import TaskGroup
 from dcu.uplink import Uplink, UplinkListener
 from dcu.vault import CredentialVault
+from protocols.headend.bulk import ProfileRequest
 from protocols.headend.messages import (
     Credentials,
     DcuState,
@@ -63,7 +67,9 @@ class Dcu:
         self._tasks = TaskGroup(loop, trace)
         start_count = _count_start(storage)
         self.registry = Registry(storage, trace, max_meters=config.max_meters)
-        self._outbox = Outbox(uplink, storage, limit_bytes=config.outbox_limit_bytes, trace=trace)
+        self._outbox = Outbox(
+            uplink, storage, limit_bytes=config.outbox_limit_bytes, trace=trace, on_confirmed=self._drained
+        )
         self._headend = Headend(
             config.dcu_id,
             uplink,
@@ -91,6 +97,7 @@ class Dcu:
             key_source=key_source,
             trace=trace,
         )
+        self._access = MeterAccess(self.registry, config.parallel_readings)
         self._registrar = Registrar(
             config.registration,
             registry=self.registry,
@@ -105,15 +112,27 @@ class Dcu:
             headend=self._headend,
             registry=self.registry,
             sessions=self._sessions,
+            access=self._access,
             tasks=self._tasks,
             utc_s=utc_s,
-            parallel=config.parallel_readings,
+            on_refused=self._registrar.refused,
+            trace=trace,
+        )
+        self._profiles = ProfileJobs(
+            headend=self._headend,
+            sessions=self._sessions,
+            access=self._access,
+            reader=TableReader(),
+            storage=storage,
+            tasks=self._tasks,
+            utc_s=utc_s,
             on_refused=self._registrar.refused,
             trace=trace,
         )
         self._headend.on(Credentials, self._credentials)
         self._headend.on(RegistrationAck, self._acknowledged)
         self._headend.on(ReadingRequest, self._requested)
+        self._headend.on(ProfileRequest, self._profile_requested)
 
     # life
 
@@ -132,6 +151,7 @@ class Dcu:
         self._outbox.open()
         self._headend.report(EventKind.DCU_STARTED, details={"version": __version__})
         self._router.start()
+        self._profiles.resume()
 
     async def stop(self) -> None:
         """Orderly end: running requests are answered `error`, the status goes to offline, the session is closed."""
@@ -175,6 +195,7 @@ class Dcu:
             "dlms": self._sessions.total(),
             "registration": Counter(self._registrar.counters),
             "readings": Counter(self._jobs.counters),
+            "profiles": Counter(self._profiles.counters),
             "headend": Counter(self._headend.counters),
             "outbox": Counter(
                 taken=outbox.taken,
@@ -210,7 +231,10 @@ class Dcu:
         self._sessions.datagram(address, payload)
 
     def _meter_changed(self, meter: Meter) -> None:
-        self._jobs.changed(meter)
+        self._access.changed(meter)
+
+    def _drained(self, _identifier: str) -> None:
+        self._headend.drained()
 
     def _credentials(self, message: Message) -> None:
         if isinstance(message, Credentials):
@@ -223,6 +247,10 @@ class Dcu:
     def _requested(self, message: Message) -> None:
         if isinstance(message, ReadingRequest):
             self._jobs.submit(message)
+
+    def _profile_requested(self, message: Message) -> None:
+        if isinstance(message, ProfileRequest):
+            self._profiles.submit(message)
 
 
 def _count_start(storage: Storage) -> int:

@@ -169,6 +169,13 @@ class MeterSession:
             self._units = plan.units
             return outcome
 
+    async def get(self, references: Sequence[AttributeReference]) -> list[Result]:
+        """Attributes in order, associating first if need be. Raises NoAnswerError, MeterRefusedError."""
+        async with self._lock:
+            if self._client.state is not ClientState.ASSOCIATED:
+                await self._associate()
+            return await self._get(references)
+
     def close(self) -> None:
         """Use the association no more: whoever waits in it gets NoAnswerError. The meter's side ends with its next."""
         self._is_closed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dcu.outbox import Outbox, OutgoingMessage, Priority
 from dcu.uplink import Uplink, Will
 from protocols.errors import RemoteProtocolError
+from protocols.headend.bulk import BundleAck, ProfileRequest
 from protocols.headend.messages import (
     Credentials,
     CredentialsRequest,
@@ -24,6 +26,7 @@ from protocols.headend.messages import (
     decode_message,
     encode_message,
 )
+from protocols.headend.time_check import ClockQuery
 from protocols.headend.topics import TO_DCU, Channel, Topic, dcu_subscriptions
 from protocols.ports import Trace
 
@@ -56,6 +59,7 @@ class Headend:
         self._trace = trace
         self._firmware_version = firmware_version
         self._id_count = 0
+        self._waiting_for_room: list[asyncio.Future[None]] = []
         self._handlers: dict[type[Message], Callable[[Message], None]] = {}
         self.counters: Counter[str] = Counter()
 
@@ -94,6 +98,28 @@ class Headend:
     def respond(self, response: ReadingResponse) -> None:
         self._put(f"reading.{response.request_id}", response, Priority.READING)
 
+    def deliver(self, identifier: str, message: Message) -> None:
+        """Store and send something that a job has brought. `identifier` is unique for its content."""
+        self._put(identifier, message, Priority.READING)
+
+    def send(self, message: Message) -> int:
+        """Publish without storing: for what its sender repeats until it is answered, or is of use only now."""
+        return self._uplink.publish(self._topic(message), encode_message(message))
+
+    async def room(self) -> None:
+        """Wait until half of the outbox is free: who brings much must not push out what others brought."""
+        while not self._outbox.is_half_free:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting_for_room.append(future)
+            await future
+
+    def drained(self) -> None:
+        """The broker has taken a message out of the outbox."""
+        waiting, self._waiting_for_room = self._waiting_for_room, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
     def report(
         self, kind: str, *, serial: str | None = None, eui64: bytes | None = None, details: dict[str, str] | None = None
     ) -> None:
@@ -128,4 +154,4 @@ class Headend:
         self._outbox.put(OutgoingMessage(identifier, self._topic(message), encode_message(message), priority))
 
 
-IncomingMessage = Credentials | RegistrationAck | ReadingRequest
+IncomingMessage = Credentials | RegistrationAck | ReadingRequest | ProfileRequest | BundleAck | ClockQuery

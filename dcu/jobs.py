@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from dcu.errors import MeterRefusedError, NoAnswerError
 from dcu.headend import Headend
+from dcu.meter_access import MeterAccess
 from dcu.readings import ReadingOutcome
 from dcu.registry import Meter, MeterState, Registry
 from dcu.sessions import Sessions
@@ -34,7 +35,7 @@ class _Job:
 
 
 class ReadingJobs:
-    """Readings wait in order per meter, and run for at most `parallel` meters at a time.
+    """Readings wait for their turn with `MeterAccess`.
 
     A meter that is out of reach is waited for until the deadline, and tried again when its route has healed; after
     the deadline nothing is sent any more. A request that is delivered twice is answered once.
@@ -46,9 +47,9 @@ class ReadingJobs:
         headend: Headend,
         registry: Registry,
         sessions: Sessions,
+        access: MeterAccess,
         tasks: TaskGroup,
         utc_s: Callable[[], float],
-        parallel: int,
         on_refused: Callable[[Meter, MeterRefusedError], None],
         trace: Trace,
         limit: int = 1000,
@@ -62,9 +63,7 @@ class ReadingJobs:
         self._on_refused = on_refused
         self._trace = trace
         self._limit = limit
-        self._air = asyncio.Semaphore(parallel)
-        self._locks: dict[bytes, asyncio.Lock] = {}
-        self._changes: dict[bytes, asyncio.Event] = {}
+        self._access = access
         self._active: dict[str, tuple[_Job, asyncio.Task[None]]] = {}
         self._answered: dict[str, None] = {}
         self.counters: Counter[str] = Counter()
@@ -80,12 +79,6 @@ class ReadingJobs:
             return
         self.counters["requests"] += 1
         self._active[request.id] = (job, self._tasks.spawn(self._run(job), f"read {request.serial}"))
-
-    def changed(self, meter: Meter) -> None:
-        """The meter's state is another: whoever waits for it looks again."""
-        event = self._changes.pop(meter.eui64, None)
-        if event is not None:
-            event.set()
 
     def abort(self, why: str) -> None:
         """Answer every running request with an error."""
@@ -119,7 +112,7 @@ class ReadingJobs:
                 return
             if meter.state is not MeterState.REGISTERED:
                 job.last_trouble = f"the meter is {meter.state.value}"
-                await self._changes.setdefault(meter.eui64, asyncio.Event()).wait()
+                await self._access.until_changed(meter)
                 continue
             try:
                 outcome = await self._attempt(job, meter)
@@ -139,8 +132,7 @@ class ReadingJobs:
                 return
 
     async def _attempt(self, job: _Job, meter: Meter) -> ReadingOutcome:
-        # The meter's own queue comes first: one that is out of reach holds none of the places on the air.
-        async with self._locks.setdefault(meter.eui64, asyncio.Lock()), self._air:
+        async with self._access.turn(meter):
             job.attempts += 1
             return await self._sessions.find(meter.eui64).read(job.request.objects)
 

@@ -133,6 +133,10 @@ class Outbox:
     def waiting_bytes(self) -> int:
         return self._state.size_bytes
 
+    @property
+    def is_half_free(self) -> bool:
+        return 2 * self._state.size_bytes <= self._limit_bytes
+
     def open(self) -> None:
         """The uplink has started: begin to hand over what waits."""
         self._is_open = True

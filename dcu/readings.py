@@ -22,7 +22,7 @@ CLOCK = ObisCode.parse("0-0:1.0.0*255")
 _VALUE, _SCALER_UNIT, _CAPTURE_TIME = 2, 3, 5
 _MAX_EXPONENT = 18
 _MAX_TEXT = 512
-_NUMBERS = frozenset(
+NUMBERS = frozenset(
     (
         Tag.DOUBLE_LONG,
         Tag.DOUBLE_LONG_UNSIGNED,
@@ -102,10 +102,10 @@ class ReadingPlan:
             unit = self._unit(class_id, obis, found)
         except RemoteProtocolError:
             return MissingReason.UNAVAILABLE
-        if raw.tag not in _NUMBERS or abs(unit.scaler) > _MAX_EXPONENT:
+        if raw.tag not in NUMBERS or abs(unit.scaler) > _MAX_EXPONENT:
             return MissingReason.UNAVAILABLE
         value = unit.quantity(raw.value).value
-        if not _fits(value):
+        if not fits(value):
             return MissingReason.UNAVAILABLE
         return ReadingValue(str(obis), value, unit.unit.symbol, capture_time_utc_ms)
 
@@ -154,15 +154,16 @@ def _plain_value(class_id: int, obis: ObisCode, raw: Data) -> ReadingValue | Mis
             return ReadingValue(str(obis), str(DateTime.decode(raw.value)), "")
         except RemoteProtocolError:
             return MissingReason.UNAVAILABLE
-    if raw.tag in _NUMBERS:
+    if raw.tag in NUMBERS:
         value = Decimal(repr(raw.value)) if isinstance(raw.value, float) else Decimal(raw.value)
-        return ReadingValue(str(obis), value, "") if _fits(value) else MissingReason.UNAVAILABLE
+        return ReadingValue(str(obis), value, "") if fits(value) else MissingReason.UNAVAILABLE
     if isinstance(raw.value, bytes | str | bool | DateTime | Date | Time):
         return ReadingValue(str(obis), text_of(raw)[:_MAX_TEXT], "")
     return MissingReason.UNAVAILABLE
 
 
-def _fits(value: Decimal) -> bool:
+def fits(value: Decimal) -> bool:
+    """Whether a number is within what a message can carry exactly."""
     exponent = value.as_tuple().exponent
     return isinstance(exponent, int) and abs(exponent) <= _MAX_EXPONENT and value.adjusted() <= _MAX_EXPONENT + 20
 

@@ -133,6 +133,12 @@ class Meter:
         """For logs and traces."""
         return self.eui64.hex()
 
+    @property
+    def kind(self) -> str:
+        """Meters of one kind have the same objects: model and firmware version."""
+        identity = self.identity
+        return self.name if identity is None else f"{identity.model} {identity.firmware_version}"
+
 
 class RegistryFullError(TwinError):
     """More meters than the concentrator was configured for."""
