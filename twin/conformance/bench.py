@@ -13,6 +13,7 @@ from protocols.loads import ConstantLoad, PhaseLoad
 from protocols.ports import Trace
 from twin.clock.clocks import RunClock
 from twin.clock.seeds import Seeds
+from twin.conformance.certified import Certified, certify
 from twin.conformance.links import MemoryLink
 
 LOAD_W = 1150.0
@@ -32,9 +33,12 @@ class MeterBench:
         self.model = model
         self.clock = clock
         title = model.manufacturer.encode("ascii") + bytes((0, 0, 0, 0, 1))
-        self.keys = MeterKeys.generate(
-            seeds.keys("keys"), system_title=title, client_system_title=CLIENT_SYSTEM_TITLE, suite=suite
-        )
+        self.certified: Certified | None = None
+        """The authority and the tester's own keys, under suite 1."""
+        source = seeds.keys("keys")
+        self.keys = MeterKeys.generate(source, system_title=title, client_system_title=CLIENT_SYSTEM_TITLE, suite=suite)
+        if suite == 1:
+            self.keys, self.certified = certify(self.keys, source, clock)
         share = PhaseLoad(LOAD_W, 0.0, model.nominal_voltage_v)
         self.hardware = MeterHardware.for_model(
             model,

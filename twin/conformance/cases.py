@@ -48,7 +48,7 @@ class Need(enum.StrEnum):
     BENCH = "bench verbs, which a stranger's meter does not have"
     HDLC = "an HDLC line; this target speaks the wrapper"
     SUITE_0 = "keys of security suite 0"
-    SUITE_1 = "keys of security suite 1"
+    SUITE_1 = "keys of security suite 1, and a client's key pair that the meter trusts"
     CHANGES = "leave to change the meter for good (--allow-changes)"
 
 

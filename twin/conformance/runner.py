@@ -121,7 +121,7 @@ class EmulatedTarget:
         async def open_link() -> Link:
             return TranscribedLink(bench.open_link(), self._trace, case.name, bench.keys)
 
-        facts = TargetFacts(self.name, _saps_of(self.model), is_legacy=self.model.legacy)
+        facts = TargetFacts(self.name, _saps_of(self.model), is_protected=_is_protected(self.model))
         tester = Tester(
             facts,
             bench.keys,
@@ -141,6 +141,11 @@ class EmulatedTarget:
         return result
 
 
+def _is_protected(model: MeterModel) -> bool:
+    management = model.associations.get("management")
+    return management is not None and management.mechanism == "high"
+
+
 def _saps_of(model: MeterModel) -> Saps:
     found = {name: item.client_sap for name, item in model.associations.items()}
     usual = Saps()
@@ -148,6 +153,7 @@ def _saps_of(model: MeterModel) -> Saps:
         public=found.get("public", usual.public),
         reader=found.get("reader", usual.reader),
         management=found.get("management", usual.management),
+        broadcast=found.get("broadcast"),
         physical=_PHYSICAL,
     )
 
@@ -256,7 +262,7 @@ def unmet(case: Case, tester: Tester) -> str:
         Need.BENCH: tester.bench is None,
         Need.HDLC: not tester.has_line,
         Need.SUITE_0: keys is None or keys.suite != 0,
-        Need.SUITE_1: keys is None or keys.suite != 1,
+        Need.SUITE_1: keys is None or keys.suite != 1 or tester.asymmetric is None,
         Need.CHANGES: not tester.may_change,
     }
     reasons = [need.value for need in Need if need in case.needs and lacking[need]]

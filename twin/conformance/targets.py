@@ -12,7 +12,7 @@ from protocols.meter_identity import MANAGEMENT_SAP, PUBLIC_SAP, READER_SAP, SER
 DEFAULT_MODEL = "ihm5000-1p"
 _FORMS = "twin, model:FILE, tcp://HOST:PORT, udp://HOST:PORT or hdlc:DEVICE"
 _KEY = "--target"
-_SAP_NAMES = ("public", "reader", "management", "server", "physical")
+_SAP_NAMES = ("public", "reader", "management", "server", "broadcast", "physical")
 
 
 class TargetKind(enum.StrEnum):
@@ -31,6 +31,8 @@ class Saps:
     reader: int = READER_SAP
     management: int = MANAGEMENT_SAP
     server: int = SERVER_SAP
+    broadcast: int | None = None
+    """Client of the pre-established broadcast association; None where there is none."""
     physical: int | None = None
     """Lower HDLC address; without it, addresses have one byte."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from meters.keys import MeterKeys
@@ -22,6 +22,7 @@ from protocols.dlms.object_list import ObjectListElement
 from protocols.dlms.reading import Flow
 from protocols.dlms.security.counters import CounterStore, MemoryCounterStore
 from protocols.dlms.security.keys import Suite, SymmetricKeys
+from protocols.dlms.security.peer import AsymmetricKeys
 from protocols.errors import RemoteProtocolError
 from protocols.ports import KeySource
 from twin.conformance.bench import CLIENT_SYSTEM_TITLE, MeterBench
@@ -68,7 +69,8 @@ class TargetFacts:
 
     name: str
     saps: Saps
-    is_legacy: bool = False
+    is_protected: bool = True
+    """Whether the management association is known to be ciphered; of a stranger's it is taken for granted."""
 
 
 class Tester:
@@ -95,6 +97,8 @@ class Tester:
         self.bench = bench
         self.may_change = may_change
         self.key_source = key_source
+        self.asymmetric = None if bench is None or bench.certified is None else bench.certified.client
+        """The tester's own key pairs, where the meter trusts them."""
         self._open_link = open_link
         self._open_line = open_line
         self._lines: list[SerialLine] = []
@@ -150,17 +154,17 @@ class Tester:
             settings |= {"mechanism": mechanism, "ciphered": True}
         return ClientConfig(**(settings | changes))  # type: ignore[arg-type]
 
-    def security(self, **changes: bytes) -> ClientSecurity:
-        """Our end of the security context; `changes` replace fields of SymmetricKeys, or `system_title`."""
+    def security(
+        self, changes: Mapping[str, bytes] | None = None, *, asymmetric: AsymmetricKeys | None = None
+    ) -> ClientSecurity:
+        """Our end of the security context; `changes` replace fields of SymmetricKeys."""
         if self.keys is None or self.symmetric is None:
             raise SkipCase("needs the meter's keys (--keys)")
-        title = changes.pop("system_title", self.keys.client_system_title or CLIENT_SYSTEM_TITLE)
-        symmetric = self.symmetric
-        keys = SymmetricKeys(
-            changes.get("encryption", symmetric.encryption), changes.get("authentication", symmetric.authentication)
-        )
+        title = self.keys.client_system_title or CLIENT_SYSTEM_TITLE
+        keys = replace(self.symmetric, **(changes or {}))
         store = _SharedSend(self._counters)
-        return ClientSecurity(title, keys, store, suite=Suite(self.keys.suite), reserve=1)
+        suite = Suite(self.keys.suite)
+        return ClientSecurity(title, keys, store, suite=suite, reserve=1, asymmetric=asymmetric or self.asymmetric)
 
     async def dialogue(
         self, role: Role, *, security: ClientSecurity | None = None, link: Link | None = None, **changes: object

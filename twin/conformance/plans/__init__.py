@@ -1,5 +1,23 @@
 """The cases, a module a plan. Importing this package declares all of them."""
 
-from twin.conformance.plans import application, cosem, data_services, hdlc, profiles, security, security_suite_0
+from twin.conformance.plans import (
+    application,
+    cosem,
+    data_services,
+    hdlc,
+    profiles,
+    security,
+    security_suite_0,
+    security_suite_1,
+)
 
-__all__ = ["application", "cosem", "data_services", "hdlc", "profiles", "security", "security_suite_0"]
+__all__ = [
+    "application",
+    "cosem",
+    "data_services",
+    "hdlc",
+    "profiles",
+    "security",
+    "security_suite_0",
+    "security_suite_1",
+]

@@ -18,7 +18,7 @@ from twin.conformance.verdicts import Limit, Value
 SILENCE = "no answer"
 DATA = "data"
 SUCCESS = "success"
-CIPHERED = "a ciphered answer"
+CIPHERED = "a protected answer"
 _REFUSALS = ("no answer", "exception", "service error", "refused", "rejected")
 
 
@@ -51,7 +51,7 @@ def _in_words(apdu: bytes) -> str:
     if tag == 0x63:
         reason = Rlre.decode(apdu).reason
         return f"released: {'no reason' if reason is None else reason.name.lower()}"
-    if 0xC8 <= tag <= 0xCF or 0xD0 <= tag <= 0xD7 or tag in (0xDB, 0xDC, 0xDD):
+    if 0xC8 <= tag <= 0xCF or 0xD0 <= tag <= 0xD7 or tag in (0xDB, 0xDC, 0xDD, 0xDF):
         return CIPHERED
     return f"an APDU of tag {tag:02X}"
 

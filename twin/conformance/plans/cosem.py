@@ -32,9 +32,11 @@ Found = tuple[ObjectListElement, int, Data | DataAccessResult]
 
 
 async def roles_at_hand(tester: Tester) -> tuple[Role, ...]:
-    """The associations that can be opened with what the tester was given."""
+    """The associations that can be opened with what the tester was given, on a meter like this."""
     roles = []
     for role in Role:
+        if role is Role.MANAGEMENT and not tester.facts.is_protected:
+            continue
         try:
             tester.config(role)
         except SkipCase:
@@ -292,7 +294,7 @@ def _require_lists(dialogue: Dialogue) -> None:
 
 
 async def _push_setups(tester: Tester) -> tuple[Dialogue, list[ObjectListElement]]:
-    dialogue = await tester.associate(Role.MANAGEMENT)
+    dialogue = await tester.associate((await roles_at_hand(tester))[-1])
     setups = [element for element in await tester.object_list(dialogue) if element.class_id == _PUSH_SETUP]
     if not setups:
         raise SkipCase("the meter has no push setup (class 40)")

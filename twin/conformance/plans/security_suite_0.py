@@ -162,7 +162,7 @@ async def _result(dialogue: Dialogue, method_id: int, argument: Data) -> ActionR
 async def _opens(tester: Tester, **keys: bytes) -> str:
     """What an association under these keys comes to: "accepted", or why not."""
     await tester.catch_up()
-    dialogue = await tester.dialogue(Role.MANAGEMENT, security=tester.security(**keys))
+    dialogue = await tester.dialogue(Role.MANAGEMENT, security=tester.security(keys))
     outcome = await dialogue.try_to_associate()
     if outcome == "accepted":
         await dialogue.value(1, LOGICAL_DEVICE_NAME)
@@ -193,7 +193,7 @@ async def _change_key(tester: Tester, record: Record, key_id: KeyId) -> None:
             record.measure("the new key after a power cut", outcome, limit=equals("accepted"))
     changed = {} if key_id is KeyId.BROADCAST else {name: new}
     await tester.catch_up()
-    again = await tester.dialogue(Role.MANAGEMENT, security=tester.security(**changed))
+    again = await tester.dialogue(Role.MANAGEMENT, security=tester.security(changed))
     await again.associate()
     record.measure("the old key is put back", await _transfer(tester, again, key_id, old), limit=equals(SUCCESS))
     record.measure("an association under it", await _opens(tester), limit=equals("accepted"))
