@@ -9,6 +9,8 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
+from protocols.ports import Timers
+from twin.clock.paced import PacedTimers
 from twin.clock.virtual import VirtualLoop, run_virtual
 
 T = TypeVar("T")
@@ -26,6 +28,11 @@ class RunClock(Protocol):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def timers(self) -> Timers:
+        """What emulated parts wait on: the loop itself in virtual time, ordered timers over it in real time."""
+        ...
 
     def now(self) -> float:
         """Seconds since the run began."""
@@ -53,6 +60,10 @@ class VirtualClock:
     def loop(self) -> VirtualLoop:
         return self._loop
 
+    @property
+    def timers(self) -> Timers:
+        return self._loop
+
     def now(self) -> float:
         return self._loop.time()
 
@@ -70,12 +81,17 @@ class RealClock:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._timers = PacedTimers(self._loop)
         self._zero_s = self._loop.time()
         self._start_s = time.time()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
+
+    @property
+    def timers(self) -> Timers:
+        return self._timers
 
     def now(self) -> float:
         return self._loop.time() - self._zero_s

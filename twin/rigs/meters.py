@@ -145,7 +145,7 @@ def _build_meter(
     hardware = MeterHardware.for_model(
         model,
         clock,
-        clock.loop,
+        clock.timers,
         household,
         seeds.stream(f"{stream}/hardware"),
         crystal_ppm=settings.crystal_ppm,
@@ -158,7 +158,7 @@ def _build_meter(
         item.identity,
         item.keys,
         hardware,
-        timers=clock.loop,
+        timers=clock.timers,
         rng=seeds.stream(f"{stream}/firmware"),
         key_source=keys(f"{stream}/firmware"),
         trace=trace.of(settings.name),

@@ -249,7 +249,7 @@ def _build_air(
 ) -> Air:
     plan, mode = radio_numbers(scenario)
     air = Air(
-        clock.loop,
+        clock.timers,
         seeds,
         settings=AirSettings(
             plan=plan,
