@@ -27,13 +27,13 @@ def encode_json(value: Json) -> bytes:
     return "".join(parts).encode()
 
 
-def decode_json(payload: bytes) -> Json:
+def decode_json(payload: bytes, max_bytes: int = MAX_PAYLOAD_BYTES) -> Json:
     """The value that `payload` holds; numbers with a fraction or an exponent as Decimal.
 
-    Raises RemoteProtocolError for anything else than one well-formed value of at most MAX_PAYLOAD_BYTES.
+    Raises RemoteProtocolError for anything else than one well-formed value of at most `max_bytes`.
     """
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise RemoteProtocolError(f"payload of {len(payload)} bytes, at most {MAX_PAYLOAD_BYTES} allowed", spec=SPEC)
+    if len(payload) > max_bytes:
+        raise RemoteProtocolError(f"payload of {len(payload)} bytes, at most {max_bytes} allowed", spec=SPEC)
     try:
         text = payload.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from dcu.uplink import Uplink, UplinkListener
 from protocols.errors import BadInputError
 from protocols.headend.messages import MeterCredentials
+from protocols.headend.shapes import utc_text
 from protocols.headend.topics import headend_subscriptions
 from protocols.ports import Trace
 from twin.clock.clocks import RunClock
@@ -55,6 +56,34 @@ class ReadResult:
     @property
     def is_ok(self) -> bool:
         return self.status == "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileResult:
+    """What the operator got for a range: `request` as `/api/profile-requests/{id}`, `stored` what the database holds of
+    the range now, as `/api/meters/{serial}/profiles/{profile}`."""
+
+    request_id: str
+    serial: str
+    profile: str
+    status: str
+    detail: str
+    request: dict[str, Any]
+    stored: dict[str, Any]
+
+    @property
+    def is_ok(self) -> bool:
+        return self.status == "ok"
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.stored["rows"]
+        return rows
+
+    @property
+    def gaps(self) -> list[dict[str, Any]]:
+        gaps: list[dict[str, Any]] = self.stored["gaps"]
+        return gaps
 
 
 class Hes:
@@ -172,6 +201,24 @@ class Hes:
         }
         elapsed_s = self._clock.now() - started_s
         return ReadResult(answer["request_id"], serial, answer["status"], answer["detail"], elapsed_s, values, answer)
+
+    async def read_profile(
+        self, serial: str, profile: str, start_utc_s: float, end_utc_s: float, timeout_s: float = 1800.0
+    ) -> ProfileResult:
+        """Read a profile by range over the REST interface and wait for the end (use case III): both limits included.
+
+        Raises BadInputError when the interface refuses the request itself.
+        """
+        limits = {"from": utc_text(round(start_utc_s * 1000)), "to": utc_text(round(end_utc_s * 1000))}
+        path = f"/api/meters/{serial}/profiles/{profile}"
+        response = await self.api.post(
+            f"{path}/requests", params={"wait": "true"}, json={**limits, "timeout_s": timeout_s}
+        )
+        answer: dict[str, Any] = response.json()
+        if "request_id" not in answer:
+            raise BadInputError(str(answer.get("detail", response.status_code)), key="read_profile")
+        stored = (await self.api.get(path, params=limits)).json()
+        return ProfileResult(answer["request_id"], serial, profile, answer["status"], answer["detail"], answer, stored)
 
     # what it knows
 

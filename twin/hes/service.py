@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from protocols.errors import BadInputError, RemoteProtocolError
+from protocols.headend.bulk import BundlePart, ProfileChunk, ProfileEnd
 from protocols.headend.messages import (
     Credentials,
     CredentialsRequest,
@@ -33,6 +34,7 @@ from protocols.headend.quantities import BY_NAME, ON_DEMAND
 from protocols.headend.shapes import utc_text
 from protocols.headend.topics import TO_HEADEND, Topic
 from protocols.ports import Cancellable, Timers, Trace
+from twin.hes.profiles import ProfileService
 from twin.hes.store import Store
 from twin.hes.tables import MeterState, Request, RequestStatus
 
@@ -90,6 +92,17 @@ class HesService:
         self._deadlines: dict[str, Cancellable] = {}
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._changed: list[asyncio.Future[None]] = []
+        self.profiles = ProfileService(
+            store.profiles,
+            timers=timers,
+            now_ms=self.now_ms,
+            send=self._send,
+            meter_of=store.meter,
+            notify=self._notify,
+            prefix=self._prefix,
+            trace=trace,
+            uplink_margin_s=self.settings.uplink_margin_s,
+        )
         for request in store.pending_requests():
             self._arm(request)
 
@@ -104,6 +117,7 @@ class HesService:
         for timer in self._deadlines.values():
             timer.cancel()
         self._deadlines.clear()
+        self.profiles.stop()
 
     # from the concentrators
 
@@ -130,6 +144,12 @@ class HesService:
                 self._take_response(dcu_id, message)
             case Event():
                 self._take_event(dcu_id, message)
+            case ProfileChunk():
+                self.profiles.take_chunk(dcu_id, message)
+            case ProfileEnd():
+                self.profiles.take_end(dcu_id, message)
+            case BundlePart():
+                self.profiles.take_part(dcu_id, message)
             case DcuStatus():
                 if self.store.set_status(dcu_id, message, self.now_ms()):
                     self._trace("hes.dcu_status", dcu=dcu_id, state=message.state.value)

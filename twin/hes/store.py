@@ -26,6 +26,7 @@ from protocols.headend.messages import (
     RegistrationStatus,
 )
 from protocols.headend.quantities import BY_OBIS
+from twin.hes.profile_store import ProfileStore
 from twin.hes.tables import (
     Base,
     DcuRecord,
@@ -72,6 +73,7 @@ class Store:
         except DBAPIError as error:
             self._engine.dispose()
             raise BadInputError(f"the database cannot be opened: {error.orig}", key="db") from None
+        self.profiles = ProfileStore(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
