@@ -1,0 +1,1 @@
+"""SunSpec information models 1 and 701 to 714 over Modbus TCP."""

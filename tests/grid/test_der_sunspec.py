@@ -1,0 +1,206 @@
+"""The SunSpec interface: layout against the published models, and an independent client over Modbus TCP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grid.der.categories import Category
+from grid.der.inverter import DerState, GridPoint, Inverter
+from grid.der.settings import PROFILES
+from grid.der.sunspec.bank import BASE_ADDRESS
+from grid.der.sunspec.device import Answer, SunSpecDevice
+from grid.der.sunspec.models import MODELS
+from grid.der.sunspec.points import GroupSpec
+
+sunspec2 = pytest.importorskip("sunspec2")
+pytest.importorskip("pymodbus")
+
+
+def _device(category: Category = Category.II) -> SunSpecDevice:
+    inverter = Inverter(PROFILES["ieee1547-50"], category)
+    inverter.step(GridPoint(1.0, 50.0), 0.02)
+    return SunSpecDevice(inverter)
+
+
+def _same(ours: GroupSpec, published: dict[str, Any]) -> None:
+    assert [(p.name, p.kind.text, p.size, p.scale, p.writable) for p in ours.points] == [
+        (p["name"], p["type"], p["size"], p.get("sf"), p.get("access") == "RW") for p in published["points"]
+    ]
+    groups = published.get("groups", [])
+    assert [group.name for group in ours.groups] == [group["name"] for group in groups]
+    for mine, theirs in zip(ours.groups, groups, strict=True):
+        _same(mine, theirs)
+
+
+@pytest.mark.requirement("GRID-5")
+@pytest.mark.parametrize("model", list(MODELS))
+def test_every_model_has_the_published_points_in_the_published_order(model: int) -> None:
+    folder = Path(sunspec2.__file__).parent / "models" / "json"
+    published = json.loads((folder / f"model_{model}.json").read_text())
+    _same(MODELS[model], published["group"])
+
+
+def _with_client(device: SunSpecDevice, visit: Callable[[Any], None]) -> None:
+    """Run `visit` with an independent client that has scanned the device over a real socket."""
+    from sunspec2.modbus.client import SunSpecModbusClientDeviceTCP
+
+    from grid.der.sunspec.server import SunSpecServer
+
+    def talk(host: str, port: int) -> None:
+        client = SunSpecModbusClientDeviceTCP(slave_id=7, ipaddr=host, ipport=port)
+        try:
+            client.scan()
+            visit(client)
+        finally:
+            client.close()
+
+    async def main() -> None:
+        server = SunSpecServer(device, "127.0.0.1", 0, 7)
+        host, port = await server.start()
+        try:
+            await asyncio.to_thread(talk, host, port)
+        finally:
+            await server.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.requirement("GRID-5")
+def test_an_independent_client_finds_every_model_and_reads_what_the_inverter_does() -> None:
+    device = _device()
+    device.inverter.step(GridPoint(0.98, 49.97), 0.02)
+
+    def visit(client: Any) -> None:
+        assert sorted(key for key in client.models if isinstance(key, int)) == sorted(MODELS)
+        measured = client.DERMeasureAC[0]
+        assert measured.W.cvalue == pytest.approx(device.inverter.active_w, abs=1)
+        assert measured.LNV.cvalue == pytest.approx(0.98 * 230, abs=0.1)
+        assert measured.Hz.cvalue == pytest.approx(49.97)
+        assert (measured.InvSt.value, measured.ConnSt.value) == (3, 1)
+        assert client.DERTripLV[0].Crv[0].MustTrip.Pt[0].V.cvalue == pytest.approx(70.0)
+        assert client.DERTripLV[0].Crv[0].MustTrip.Pt[1].Tms.cvalue == pytest.approx(0.16)
+        assert client.DERFreqDroop[0].Ctl[0].KOf.cvalue == pytest.approx(0.05)
+        assert client.common[0].SN.value == "DER-1"
+
+    _with_client(device, visit)
+
+
+@pytest.mark.requirement("GRID-5")
+def test_what_the_client_writes_takes_effect() -> None:
+    device = _device()
+    inverter = device.inverter
+
+    def visit(client: Any) -> None:
+        control = client.DERCtlAC[0]
+        control.WMaxLimPct.cvalue, control.WMaxLimPctEna.value = 50, 1
+        control.write()
+        inverter.step(GridPoint(1.0, 50.0), 0.02)
+        client.DERMeasureAC[0].read()
+        assert client.DERMeasureAC[0].W.cvalue == pytest.approx(2500, abs=1)
+        curve = client.DERVoltVar[0]
+        curve.Crv[1].Pt[0].V.cvalue, curve.Crv[1].RspTms.cvalue, curve.Ena.value = 93, 2, 1
+        curve.write()
+        curve.AdptCrvReq.value = 2
+        curve.write()
+        curve.read()
+        assert (curve.AdptCrvRslt.value, curve.Crv[0].Pt[0].V.cvalue) == (1, 93.0)
+        assert inverter.settings.volt_var.enabled
+        assert inverter.settings.volt_var.curve.points[0] == (93.0, 44.0)
+        service = client.DEREnterService[0]
+        service.ES.value = 0
+        service.write()
+        inverter.step(GridPoint(1.0, 50.0), 0.02)
+        client.DERMeasureAC[0].read()
+        assert client.DERMeasureAC[0].ConnSt.value == 0
+
+    _with_client(device, visit)
+    assert inverter.state is DerState.TRIPPED
+
+
+@pytest.mark.requirement("GRID-5")
+def test_nonsense_is_refused_and_changes_nothing() -> None:
+    device = _device()
+    before = device.inverter.settings
+
+    def visit(client: Any) -> None:
+        from sunspec2.modbus.modbus import ModbusClientException
+
+        service = client.DEREnterService[0]
+        service.ESVHi.cvalue = 200
+        with pytest.raises(ModbusClientException, match="exception: 3"):
+            service.write()
+        client.DERMeasureAC[0].read()
+        with pytest.raises(ModbusClientException, match="exception: 2"):
+            client.write(client.DERMeasureAC[0].model_addr + 10, b"\x00\x01")
+        trips = client.DERTripLV[0]
+        trips.Crv[1].MustTrip.Pt[0].V.cvalue = 99
+        trips.write()
+        trips.AdptCrvReq.value = 2
+        trips.write()
+        trips.read()
+        assert (trips.AdptCrvRslt.value, trips.Crv[0].MustTrip.Pt[0].V.cvalue) == (2, 70.0)
+
+    _with_client(device, visit)
+    assert device.inverter.settings == before
+    assert device.refused == 3
+
+
+def test_settings_within_the_ranges_are_adopted_for_every_trip_model() -> None:
+    device = _device()
+    wanted = {707: (85.0, 15.0), 708: (115.0, 5.0), 709: (47.0, 500.0), 710: (52.5, 400.0)}
+    for model, (limit, clearing_s) in wanted.items():
+        quantity = "V" if model < 709 else "Hz"
+        scale = 100 if model < 709 else 1000
+        _put(device, model, f"Crv[1].MustTrip.Pt[0].{quantity}", round(limit * scale))
+        _put(device, model, "Crv[1].MustTrip.Pt[0].Tms", round(clearing_s * 100))
+        _put(device, model, "AdptCrvReq", 2)
+    settings_now = device.inverter.settings
+    assert (settings_now.voltage.uv1.limit, settings_now.voltage.ov1.limit) == (0.85, 1.15)
+    assert (settings_now.frequency.uf1.limit, settings_now.frequency.of1.limit) == (47.0, 52.5)
+    assert settings_now.frequency.of1.clearing_s == 400.0
+
+
+def _put(device: SunSpecDevice, model: int, path: str, raw: int) -> None:
+    from grid.der.sunspec.bank import RegisterBank
+    from grid.der.sunspec.points import to_registers
+
+    bank = RegisterBank()
+    for offset in range(len(bank.registers)):
+        placed = bank.at(offset)
+        if placed is not None and (placed.model, placed.point.path) == (model, path):
+            answer = device.write(BASE_ADDRESS + placed.offset, to_registers(placed.point.spec, raw))
+            assert answer is Answer.DONE
+            return
+    raise KeyError(path)
+
+
+def test_a_limit_that_reverted_by_itself_is_not_brought_back_by_another_write() -> None:
+    device = _device()
+    for path, raw in (("WMaxLimPct", 300), ("WMaxLimPctRvrtTms", 1), ("WMaxLimPctEna", 1)):
+        _put(device, 704, path, raw)
+    for _ in range(60):
+        device.inverter.step(GridPoint(1.0, 50.0), 0.02)
+    _put(device, 703, "ESDlyTms", 200)
+    assert not device.inverter.settings.power.limit_enabled
+    assert device.inverter.settings.enter.delay_s == 200.0
+
+
+@given(st.integers(-5, 1000), st.lists(st.integers(0, 0xFFFF), min_size=1, max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_any_write_is_answered_and_never_leaves_settings_outside_their_ranges(offset: int, values: list[int]) -> None:
+    device = _device()
+    before = device.inverter.settings
+    answer = device.write(BASE_ADDRESS + offset, values)
+    assert isinstance(answer, Answer)
+    if answer is not Answer.DONE:
+        assert device.inverter.settings == before
+    device.inverter.settings.check(device.inverter.profile, device.inverter.rating)
+    assert len(device.registers()) == device.size
