@@ -62,7 +62,6 @@ class Medium:
         self._interferers: list[Interferer] = []
         self._extra_loss_db: dict[tuple[Station, Station], float] = {}
         self._configured_loss: dict[tuple[Station, Station], float] = {}
-        self._pair_power_mw: dict[tuple[Station, Station], float] = {}
         self._retired: dict[tuple[Station, Station], LinkStatistics] = {}
 
     # stations and links
@@ -74,9 +73,19 @@ class Medium:
         station = Station(self, len(self.stations), name, identity, position, tx_power_dbm)
         self.stations.append(station)
         for other in self.stations:
+            other.vicinity = None
             if other.links is not None:
                 self._append_link(other, station, other.links)
         return station
+
+    def _vicinity_of(self, station: Station) -> frozenset[Station]:
+        """Stations that somebody may hear together with this one; frames of others cannot disturb each other."""
+        if station.vicinity is None:
+            reach_m = 2.0 * self.propagation.range_m
+            station.vicinity = frozenset(
+                other for other in self.stations if station.position.distance_m(other.position) <= reach_m
+            )
+        return station.vicinity
 
     def links_of(self, sender: Station) -> list[Link]:
         """Who can hear `sender`, in order of attachment."""
@@ -113,8 +122,8 @@ class Medium:
         for sender in self.stations:
             for link in sender.links or ():
                 self._retired[sender, link.receiver] = link.statistics
-            sender.links = None
-        self._pair_power_mw.clear()
+            sender.links = sender.vicinity = None
+            sender.heard_mw.clear()
 
     def set_configured_loss(self, sender: Station, receiver: Station, probability: float) -> None:
         """Lose that share of the frames from `sender` that `receiver` would have got."""
@@ -179,8 +188,8 @@ class Medium:
                     and channel != ALL_CHANNELS
                     and not transmission.aborted
                     and transmission.sender is not station
-                    and user.listening_channel(transmission.start_s) == channel
                     and self._power_mw(transmission, station) >= self.sensitivity_mw
+                    and user.listening_channel(transmission.start_s) == channel
                 ):
                     return True
         return False
@@ -199,11 +208,11 @@ class Medium:
             return milliwatts(
                 self.propagation.received_dbm(transmission.power_dbm, transmission.origin, receiver.position, None)
             )
-        power = self._pair_power_mw.get((sender, receiver))
+        power = receiver.heard_mw.get(sender)
         if power is None:
             near = sender.position.distance_m(receiver.position) <= self.propagation.range_m
             power = milliwatts(self._pair_dbm(sender, receiver)) if near else 0.0
-            self._pair_power_mw[sender, receiver] = power
+            receiver.heard_mw[sender] = power
         return power
 
     # sending
@@ -292,9 +301,12 @@ class Medium:
             observer(transmission)
         self.timers.call_at(transmission.end_s, self._settle, transmission, owner)
 
-    @staticmethod
-    def _note_overlaps(transmission: Transmission, others: Iterable[Transmission]) -> None:
+    def _note_overlaps(self, transmission: Transmission, others: Iterable[Transmission]) -> None:
+        sender = transmission.sender
+        vicinity = None if sender is None else self._vicinity_of(sender)
         for other in others:
+            if vicinity is not None and other.sender is not None and other.sender not in vicinity:
+                continue
             if other.end_s > transmission.start_s and not other.aborted:
                 other.overlaps.append(transmission)
                 transmission.overlaps.append(other)

@@ -134,6 +134,10 @@ class Station:
         self.statistics = NodeStatistics()
         self.links: list[Link] | None = None
         """Who can hear this station, in order of attachment; None until it is needed."""
+        self.vicinity: frozenset[Station] | None = None
+        """Stations within twice the range; None until it is needed."""
+        self.heard_mw: dict[Station, float] = {}
+        """Power at this station of what others send, as far as it has been asked for."""
 
     @property
     def alive(self) -> bool:
