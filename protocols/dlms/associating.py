@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from protocols.dlms.acse import Aare, Aarq
 from protocols.dlms.enums import (
+    AcseProviderDiagnostic,
     AcseUserDiagnostic,
     AssociationResult,
     Conformance,
@@ -40,7 +41,7 @@ class AssociationRefused(Exception):  # noqa: N818 (an AARE, not a failure of ou
 
     def __init__(
         self,
-        diagnostic: AcseUserDiagnostic,
+        diagnostic: AcseUserDiagnostic | AcseProviderDiagnostic,
         reason: str,
         *,
         error: InitiateError | None = None,
@@ -83,6 +84,7 @@ def open_association(
     `pending` is a session of the same client that still has to prove itself: an AARQ with the same challenge is a
     repetition, and keeps our challenge, so that the answers to both agree.
     """
+    _check_version(aarq)
     _check_names(association, aarq)
     ciphering = _ciphering(association, aarq, security)
     request, control = _initiate(association, aarq, ciphering, security)
@@ -95,6 +97,13 @@ def open_association(
     if association.config.mechanism.is_high:
         _challenge(session, aarq, keys, pending)
     return Opening(session, _accept(session, association, security, control))
+
+
+def _check_version(aarq: Aarq) -> None:
+    """Protocol-version, a bit string whose first bit is version 1; left out, it means version 1."""
+    version = aarq.protocol_version
+    if version is not None and (len(version) < 2 or not version[1] & 0x80):
+        raise AssociationRefused(AcseProviderDiagnostic.NO_COMMON_ACSE_VERSION, "no_common_acse_version")
 
 
 def _check_names(association: Association, aarq: Aarq) -> None:

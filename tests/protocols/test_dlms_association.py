@@ -38,6 +38,7 @@ from protocols.dlms.client import (
 from protocols.dlms.data import Data, boolean, double_long_unsigned, integer, octet_string, unsigned
 from protocols.dlms.enums import (
     DEFAULT_CONFORMANCE,
+    AcseProviderDiagnostic,
     AcseUserDiagnostic,
     ActionResult,
     AssociationResult,
@@ -362,6 +363,18 @@ def test_aarq_that_does_not_fit_is_rejected_with_its_diagnostic(
     aare = aare_to(Meter(), client_sap, aarq)
     assert aare.result is AssociationResult.REJECTED_PERMANENT
     assert aare.diagnostic is diagnostic
+
+
+@pytest.mark.requirement("OSI-5")
+@pytest.mark.parametrize("version", ["0640", "0700", "00", ""])
+def test_aarq_without_version_1_is_refused_by_the_provider(version: str) -> None:
+    meter = Meter()
+    aare = aare_to(meter, PUBLIC, Aarq(ContextName.LN, INITIATE, protocol_version=bytes.fromhex(version)))
+    assert aare.result is AssociationResult.REJECTED_PERMANENT
+    assert aare.diagnostic is AcseProviderDiagnostic.NO_COMMON_ACSE_VERSION
+    assert meter.server.refusals["no_common_acse_version"] == 1
+    good = aare_to(meter, PUBLIC, Aarq(ContextName.LN, INITIATE, protocol_version=bytes.fromhex("0780")))
+    assert good.result is AssociationResult.ACCEPTED
 
 
 @pytest.mark.parametrize(
