@@ -12,6 +12,7 @@ from meters.firmware.control_makers import (
     make_activity_calendar,
     make_disconnect_control,
     make_limiter,
+    make_push_setup,
     make_register_activation,
     make_register_monitor,
     make_schedule,
@@ -35,6 +36,7 @@ from meters.firmware.objects.classes import (
     EXTENDED_REGISTER,
     LIMITER,
     PROFILE_GENERIC,
+    PUSH_SETUP,
     REGISTER,
     REGISTER_ACTIVATION,
     REGISTER_MONITOR,
@@ -52,7 +54,7 @@ from meters.firmware.quantities import DEMAND_FIELDS, DEMAND_UNITS, QUANTITIES, 
 from meters.firmware.row_values import TYPES, value_tag
 from meters.firmware.services import Services
 from meters.models.schema import UNITS, MeterModel, ObjectRow
-from meters.models.settings import CalendarSettings, ScheduleSettings, ScriptTableSettings, WatchSettings
+from meters.models.settings import CalendarSettings, PushSettings, ScheduleSettings, ScriptTableSettings, WatchSettings
 from protocols.dlms.objects import CosemObject, InterfaceClass
 from protocols.dlms.units import ScalerUnit, Unit
 
@@ -156,6 +158,7 @@ BINDINGS = {
         ClassBinding(SPECIAL_DAYS, make_special_days),
         ClassBinding(ACTIVITY_CALENDAR, make_activity_calendar, ("with",), CalendarSettings),
         ClassBinding(SINGLE_ACTION_SCHEDULE, make_schedule, ("with",), ScheduleSettings),
+        ClassBinding(PUSH_SETUP, make_push_setup, ("with",), PushSettings),
         ClassBinding(DISCONNECT_CONTROL, make_disconnect_control),
         ClassBinding(LIMITER, make_limiter, ("with",), WatchSettings),
         ClassBinding(REGISTER_MONITOR, make_register_monitor, ("with",), WatchSettings),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from meters.firmware.calendar import Action, Calendar, Day, Season, Week
 from meters.firmware.event_names import MeterEvent
 from meters.firmware.objects.control import DisconnectControlObject, LimiterObject, RegisterMonitorObject, Watched
+from meters.firmware.objects.push_setup import PushSetupObject
 from meters.firmware.objects.tariff import (
     ActivityCalendarObject,
     RegisterActivationObject,
@@ -14,15 +15,24 @@ from meters.firmware.objects.tariff import (
     SingleActionScheduleObject,
     SpecialDaysObject,
 )
+from meters.firmware.push import Pusher
 from meters.firmware.scripts import Script, ScriptAction, call, write_text
 from meters.firmware.services import Services
 from meters.firmware.watch import ThresholdWatch
 from meters.models.schema import ObjectRow
-from meters.models.settings import CalendarSettings, ScheduleSettings, ScriptStep, ScriptTableSettings, WatchSettings
+from meters.models.settings import (
+    CalendarSettings,
+    PushSettings,
+    ScheduleSettings,
+    ScriptStep,
+    ScriptTableSettings,
+    WatchSettings,
+)
 from protocols.dlms.data import Data
 from protocols.dlms.date_time import Date, DateTime, Time
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.objects import Caller, CosemObject, object_key
+from protocols.dlms.selective import CaptureObject
 from protocols.errors import LocalProtocolError
 
 END_OF_BILLING = ObisCode.parse("0-0:15.0.0*255")
@@ -199,3 +209,30 @@ def _watch_maker(
         return watch
 
     return make
+
+
+def make_push_setup(services: Services, row: ObjectRow) -> CosemObject:
+    settings = PushSettings.model_validate(row.settings)
+    objects, profiles = [], {}
+    for item in settings.objects:
+        if item.obis is not None and item.class_id is not None:
+            objects.append(CaptureObject(item.class_id, ObisCode.parse(item.obis), item.attribute))
+            continue
+        table = services.tables.profiles.get(item.profile or "")
+        obis = services.tables.obis_of(item.profile or "")
+        if table is not None and obis is not None:
+            objects.append(CaptureObject(7, obis, 2))
+            profiles[object_key(7, obis)] = table.profile
+    pusher = Pusher(
+        row.obis,
+        tuple(objects),
+        profiles,
+        services.clock,
+        services.parameters,
+        services.timers,
+        services.rng,
+        services.guard,
+    )
+    services.pushers.append(pusher)
+    services.on_start.append(lambda: pusher.bind(services.find, services.notify))
+    return PushSetupObject(services.obis(row), pusher)

@@ -33,7 +33,7 @@ from protocols.dlms.enums import Mechanism
 from protocols.dlms.security.keys import Suite
 from protocols.dlms.server import Association, CosemServer, ServerSecurity
 from protocols.errors import TwinError
-from protocols.meter_identity import SERVER_SAP
+from protocols.meter_identity import MANAGEMENT_SAP, SERVER_SAP
 from protocols.ports import ByteLink, KeySource, Timers, Trace
 
 CHECKPOINT_S = 900
@@ -97,6 +97,7 @@ class Firmware:
                 start_count=services.start_count,
                 trace=board.trace,
             )
+            services.notify = self._notify
         self._diary.started()
         self._listen_to_button()
         self._schedule()
@@ -126,6 +127,14 @@ class Firmware:
             return None
         return self.server.handle(client_sap, apdu, self._timers.time(), channel=channel)
 
+    def _notify(self, notification: bytes) -> bool:
+        """Push to the concentrator as to the management client. False while there is no way to it."""
+        if self.mesh is None or not self.mesh.is_joined:
+            return False
+        apdu = self.server.notify(MANAGEMENT_SAP, notification)
+        self.mesh.push(SERVER_SAP, MANAGEMENT_SAP, apdu)
+        return True
+
     def close_channel(self, channel: Hashable) -> None:
         self.server.close(channel)
 
@@ -154,6 +163,8 @@ class Firmware:
             self._disconnector.on_button.remove(self._button)
         for watch in self.services.watches:
             watch.stop()
+        for pusher in self.services.pushers:
+            pusher.stop()
         if self.mesh is not None:
             self.mesh.stop()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from meters.firmware.storage import RecordStore
 from meters.identity import MeterIdentity
 from protocols.dlms.wrapper import Wpdu
-from protocols.errors import RemoteProtocolError
+from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.mesh.config import LinkKey, MeshConfig, RadioSettings
 from protocols.mesh.events import MeshEvent
 from protocols.mesh.runner import MeshRunner
@@ -81,6 +81,19 @@ class MeshEndpoint:
 
     def stop(self) -> None:
         self.runner.stop()
+
+    @property
+    def is_joined(self) -> bool:
+        """There is a way to the root."""
+        node = self.runner.node
+        return node.address is not None and node.root_address is not None
+
+    def push(self, server_sap: int, client_sap: int, apdu: bytes) -> None:
+        """Send an APDU to the root unasked. Raises LocalProtocolError without a way to it."""
+        root = self.runner.node.root_address
+        if root is None:
+            raise LocalProtocolError("there is no root to push to")
+        self.runner.send_udp(WRAPPER_PORT, root, WRAPPER_PORT, Wpdu(server_sap, client_sap, apdu).encode())
 
     def checkpoint(self) -> None:
         """Keep the reservation ahead of what the radio has used."""

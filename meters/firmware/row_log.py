@@ -55,8 +55,9 @@ class RowLog:
         ):
             raise LocalProtocolError(f"partition {view.partition.name} has no room for a log of {row_bytes}-byte rows")
         self._blocks: list[_Block] = []
-        self._holes: set[int] = set()
-        self._bad: set[int] = set()
+        # Lists, as both are nearly always empty, and a meter has many logs.
+        self._holes: list[int] = []
+        self._bad: list[int] = []
         self._next = 0
         self._mount()
 
@@ -91,8 +92,8 @@ class RowLog:
                 self._program(self._offset(self._blocks[-1], sequence), row + self._check(sequence, row))
             except FlashError:
                 # What the block holds can still be read; it takes no more rows.
-                self._holes.add(sequence)
-                self._bad.add(self._blocks[-1].number)
+                self._holes.append(sequence)
+                self._bad.append(self._blocks[-1].number)
                 self._open_block()
                 continue
             return sequence
@@ -173,7 +174,7 @@ class RowLog:
                 slots.pop()
         for sequence, raw in enumerate(slots, block.first):
             if raw[self.row_bytes :] != self._check(sequence, raw[: self.row_bytes]):
-                self._holes.add(sequence)
+                self._holes.append(sequence)
         return block.first + len(slots)
 
     def _read_header(self, number: int) -> int | None:
@@ -192,13 +193,14 @@ class RowLog:
                 continue
             for block in [item for item in self._blocks if item.number == number]:
                 self._blocks.remove(block)
-                self._holes -= set(range(block.first, block.first + self._slots))
+                lost = range(block.first, block.first + self._slots)
+                self._holes = [sequence for sequence in self._holes if sequence not in lost]
             try:
                 self._view.erase(number)
                 header = _HEADER.pack(_MAGIC, self.row_bytes, 0, self._next)
                 self._program(number * self._view.block_bytes, header + zlib.crc32(header).to_bytes(4, "big"))
             except FlashError:
-                self._bad.add(number)
+                self._bad.append(number)
                 continue
             self._blocks.append(_Block(number, self._next))
             return
@@ -209,7 +211,7 @@ class RowLog:
         try:
             self._view.erase(block.number)
         except FlashError:
-            self._bad.add(block.number)
+            self._bad.append(block.number)
 
     def _program(self, offset_bytes: int, data: bytes) -> None:
         self._view.program(offset_bytes, data)

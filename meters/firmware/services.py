@@ -11,6 +11,7 @@ from meters.firmware.clock import MeterClock
 from meters.firmware.device_keys import DeviceKeys
 from meters.firmware.events import EventRecorder
 from meters.firmware.measurements import Measurements
+from meters.firmware.push import Pusher
 from meters.firmware.scheduler import RtcScheduler
 from meters.firmware.scripts import ScriptRunner
 from meters.firmware.security import SecretStore
@@ -70,6 +71,9 @@ class Services:
     schedules_billing: bool = False
     """A single action schedule ends the billing periods."""
     watches: list[ThresholdWatch] = field(default_factory=list)
+    pushers: list[Pusher] = field(default_factory=list)
+    notify: Callable[[bytes], bool] | None = None
+    """Sends a notification to the concentrator, protected; None where there is no mesh."""
     special_days: SpecialDaysObject | None = None
     """Set when the object is built, which stands before the calendar in a model."""
     on_start: list[Callable[[], None]] = field(default_factory=list)

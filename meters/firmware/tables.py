@@ -69,8 +69,10 @@ class Tables:
         self.logs: dict[str, Profile] = {}
         self.profiles: dict[str, PeriodicProfile] = {}
         self._billing_obis: ObisCode | None = None
+        self._obis: dict[str, ObisCode] = {}
         if applied is None:
             return
+        self._obis = {table.name: ObisCode.parse(table.obis) for table in applied.companion.profiles}
         monthly = [table for table in applied.companion.profiles if table.period == "month"]
         self._billing_obis = ObisCode.parse(monthly[0].obis) if monthly else None
         for name, layout in applied.logs.items():
@@ -95,6 +97,10 @@ class Tables:
         for recorder in self.profiles.values():
             if calendar_months or not recorder.is_monthly:
                 recorder.schedule(scheduler)
+
+    def obis_of(self, profile: str) -> ObisCode | None:
+        """A profile's object by its name in the companion profile."""
+        return self._obis.get(profile)
 
     @property
     def billing_obis(self) -> ObisCode | None:

@@ -119,3 +119,27 @@ class WatchSettings(FileModel):
     @classmethod
     def _is_obis(cls, value: str) -> str:
         return _checked_obis(value)
+
+
+class PushItem(FileModel):
+    obis: str | None = None
+    class_id: int | None = Field(default=None, alias="class")
+    attribute: int = 2
+    profile: str | None = None
+
+    @field_validator("obis")
+    @classmethod
+    def _is_obis(cls, value: str | None) -> str | None:
+        return None if value is None else _checked_obis(value)
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        if (self.profile is None) == (self.obis is None) or (self.obis is None) != (self.class_id is None):
+            raise ValueError("an item has obis and class, or profile")
+        return self
+
+
+class PushSettings(FileModel):
+    """What a push carries, in order: objects with class and attribute, or a companion profile's table by name."""
+
+    objects: list[PushItem] = Field(min_length=1, max_length=16)

@@ -235,3 +235,18 @@ LIMITER = InterfaceClass(
         Attribute(11, "actions", (Tag.STRUCTURE,)),
     ),
 )
+
+PUSH_SETUP = InterfaceClass(
+    40,
+    0,
+    "Push setup",
+    attributes=(
+        Attribute(2, "push_object_list", (Tag.ARRAY,)),
+        Attribute(3, "send_destination_and_method", (Tag.STRUCTURE,)),
+        Attribute(4, "communication_window", (Tag.ARRAY,)),
+        Attribute(5, "randomisation_start_interval", (Tag.LONG_UNSIGNED,)),
+        Attribute(6, "number_of_retries", (Tag.UNSIGNED,)),
+        Attribute(7, "repetition_delay", (Tag.LONG_UNSIGNED,)),
+    ),
+    methods=(Method(1, "push"),),
+)
