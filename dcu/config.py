@@ -31,6 +31,24 @@ class RegistrationPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectionPolicy:
+    """The daily bundle (use case IV). `local_offset_s` is local time minus UTC: the day ends at local midnight.
+
+    `bundle_after_s` after midnight, when the meters' pushes are over, gaps are pulled and the bundle is made; a meter
+    that is out of reach is waited for `patience_s`. `margin_s` is how far a pull reaches back behind what is known:
+    more than meters' clocks are wrong. A meter that was never collected is asked for its last `backfill_days`.
+    """
+
+    local_offset_s: int = 0
+    bundle_after_s: float = 1500.0
+    patience_s: float = 900.0
+    margin_s: int = 3600
+    backfill_days: int = 40
+    ack_timeout_s: float = 180.0
+    refused_retry_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
 class DcuConfig:
     """Identity and settings of one concentrator.
 
@@ -55,3 +73,4 @@ class DcuConfig:
     outbox_limit_bytes: int = 4 * 1024 * 1024
     dlms: DlmsTimeouts = DlmsTimeouts()
     registration: RegistrationPolicy = RegistrationPolicy()
+    collection: CollectionPolicy = CollectionPolicy()

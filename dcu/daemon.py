@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from dcu import __version__
 from dcu.border_router import BorderRouter, Reachability, RouterListener
+from dcu.bundles import BundleStore
+from dcu.collector import Collector
 from dcu.config import DcuConfig
 from dcu.headend import Headend
 from dcu.jobs import ReadingJobs
@@ -24,7 +26,7 @@ from dcu.tables import TableReader
 from dcu.tasks import TaskGroup
 from dcu.uplink import Uplink, UplinkListener
 from dcu.vault import CredentialVault
-from protocols.headend.bulk import ProfileRequest
+from protocols.headend.bulk import BundleAck, ProfileRequest
 from protocols.headend.messages import (
     Credentials,
     DcuState,
@@ -96,6 +98,7 @@ class Dcu:
             storage=storage,
             key_source=key_source,
             trace=trace,
+            on_notification=lambda eui64, apdu: self._collector.notified(eui64, apdu),
         )
         self._access = MeterAccess(self.registry, config.parallel_readings)
         self._registrar = Registrar(
@@ -118,11 +121,30 @@ class Dcu:
             on_refused=self._registrar.refused,
             trace=trace,
         )
+        reader = TableReader(storage)
         self._profiles = ProfileJobs(
             headend=self._headend,
             sessions=self._sessions,
             access=self._access,
-            reader=TableReader(),
+            reader=reader,
+            storage=storage,
+            tasks=self._tasks,
+            utc_s=utc_s,
+            on_refused=self._registrar.refused,
+            trace=trace,
+        )
+        self._bundles = BundleStore(
+            config.collection, headend=self._headend, storage=storage, tasks=self._tasks, trace=trace
+        )
+        self._collector = Collector(
+            config.collection,
+            config.dcu_id,
+            headend=self._headend,
+            registry=self.registry,
+            sessions=self._sessions,
+            access=self._access,
+            reader=reader,
+            bundles=self._bundles,
             storage=storage,
             tasks=self._tasks,
             utc_s=utc_s,
@@ -133,6 +155,7 @@ class Dcu:
         self._headend.on(RegistrationAck, self._acknowledged)
         self._headend.on(ReadingRequest, self._requested)
         self._headend.on(ProfileRequest, self._profile_requested)
+        self._headend.on(BundleAck, self._bundle_acknowledged)
 
     # life
 
@@ -152,6 +175,8 @@ class Dcu:
         self._headend.report(EventKind.DCU_STARTED, details={"version": __version__})
         self._router.start()
         self._profiles.resume()
+        self._bundles.start()
+        self._collector.start()
 
     async def stop(self) -> None:
         """Orderly end: running requests are answered `error`, the status goes to offline, the session is closed."""
@@ -196,6 +221,8 @@ class Dcu:
             "registration": Counter(self._registrar.counters),
             "readings": Counter(self._jobs.counters),
             "profiles": Counter(self._profiles.counters),
+            "collection": Counter(self._collector.counters),
+            "bundles": Counter(self._bundles.counters),
             "headend": Counter(self._headend.counters),
             "outbox": Counter(
                 taken=outbox.taken,
@@ -212,11 +239,13 @@ class Dcu:
         self._trace("dcu-uplink", state="up", session_present=session_present)
         self._headend.announce(DcuState.ONLINE)
         self._registrar.online(True)
+        self._bundles.online(True)
 
     def _disconnected(self, reason: str) -> None:
         _LOG.warning("uplink is down: %s", reason)
         self._trace("dcu-uplink", state="down", reason=reason)
         self._registrar.online(False)
+        self._bundles.online(False)
 
     def _reachable(self, eui64: bytes, restarted: bool) -> None:
         place = self._router.where(eui64)
@@ -251,6 +280,10 @@ class Dcu:
     def _profile_requested(self, message: Message) -> None:
         if isinstance(message, ProfileRequest):
             self._profiles.submit(message)
+
+    def _bundle_acknowledged(self, message: Message) -> None:
+        if isinstance(message, BundleAck):
+            self._bundles.acknowledged(message)
 
 
 def _count_start(storage: Storage) -> int:

@@ -85,14 +85,18 @@ class MeterSession:
         key_source: KeySource,
         send: Callable[[bytes], None],
         trace: Trace,
+        on_notification: Callable[[bytes], None] = lambda apdu: None,
     ) -> None:
-        """`send` takes one datagram. Raises MeterRefusedError for a security suite that is not supported."""
+        """`send` takes one datagram; `on_notification` a DataNotification that came unasked, protection taken off.
+
+        Raises MeterRefusedError for a security suite that is not supported."""
         if credentials.security_suite != Suite.SUITE_0:
             raise MeterRefusedError("unsupported", f"security suite {credentials.security_suite} is not supported")
         self._name = eui64.hex()
         self._credentials = credentials
         self._timeouts = timeouts
         self._send_datagram = send
+        self._on_notification = on_notification
         self._trace = trace
         self._lock = asyncio.Lock()
         self._events: asyncio.Queue[tuple[ClientAssociation, Event] | None] = asyncio.Queue()
@@ -126,6 +130,7 @@ class MeterSession:
         for event in events:
             if isinstance(event, NotificationReceived):
                 self.counters["notifications"] += 1
+                self._on_notification(event.apdu)
             else:
                 self._events.put_nowait((client, event))
 

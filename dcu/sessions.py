@@ -27,8 +27,11 @@ class Sessions:
         storage: Storage,
         key_source: KeySource,
         trace: Trace,
+        on_notification: Callable[[bytes, bytes], None],
     ) -> None:
+        """`on_notification` is told EUI-64 and APDU of what a meter sends unasked."""
         self._config = config
+        self._on_notification = on_notification
         self._where = where
         self._send = send
         self._storage = storage
@@ -50,6 +53,7 @@ class Sessions:
             key_source=self._key_source,
             send=lambda datagram: self._send_to(eui64, datagram),
             trace=self._trace,
+            on_notification=lambda apdu: self._on_notification(eui64, apdu),
         )
         self._sessions[eui64] = session
         return session

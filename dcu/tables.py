@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from dcu.dlms_session import MeterSession
 from dcu.readings import NUMBERS, Result, fits, text_of, utc_ms
+from dcu.storage import Storage, StorageError
 from protocols.dlms.client import AttributeReference
 from protocols.dlms.data import Data, Tag, octet_string
 from protocols.dlms.data import decode as decode_data
+from protocols.dlms.data import encode as encode_data
 from protocols.dlms.date_time import DateTime
 from protocols.dlms.enums import DataAccessResult
 from protocols.dlms.obis import ObisCode
@@ -19,6 +24,9 @@ from protocols.dlms.units import ScalerUnit
 from protocols.errors import RemoteProtocolError, TwinError
 from protocols.headend.bulk import Table, TableColumn, TableRow
 from protocols.headend.shapes import utc_text
+
+_LOG = logging.getLogger(__name__)
+_LAYOUT_PREFIX = "layout."
 
 CLASS_PROFILE = 7
 _CLASS_DATA, _CLASS_CLOCK = 1, 8
@@ -143,10 +151,19 @@ def decode_row(raw: bytes) -> Data:
 
 
 class TableReader:
-    """Reads tables over a meter's session. Layouts are read once for each model and firmware version."""
+    """Reads tables over a meter's session. Layouts are read once for each model and firmware version, and kept on
+    storage: rows that came before a restart can be read after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
         self._layouts: dict[tuple[str, ObisCode], TableLayout | None] = {}
+        for name in storage.names():
+            if name.startswith(_LAYOUT_PREFIX):
+                self._load(name)
+
+    def known(self, kind: str, obis: ObisCode) -> TableLayout | None:
+        """The layout of a table, None if it was not read yet, or meters of this kind have no such table."""
+        return self._layouts.get((kind, obis))
 
     async def find(self, session: MeterSession, kind: str, name: str, candidates: Sequence[str]) -> TableLayout:
         """The layout of the first of `candidates` that the meter has. `kind` names model and firmware.
@@ -156,7 +173,7 @@ class TableReader:
         for candidate in candidates:
             obis = ObisCode.parse(candidate)
             if (kind, obis) not in self._layouts:
-                self._layouts[kind, obis] = await self._read_layout(session, name, obis)
+                self._keep(kind, obis, await self._read_layout(session, name, obis))
             layout = self._layouts[kind, obis]
             if layout is not None:
                 return layout
@@ -164,14 +181,18 @@ class TableReader:
 
     async def range(self, session: MeterSession, layout: TableLayout, start_s: int, end_s: int) -> tuple[Data, ...]:
         """The rows captured from `start_s` to `end_s` (UTC), both included, in the order of the buffer."""
-        clock = layout.clock_column
-        if clock is None:
-            raise RemoteProtocolError(f"{layout.obis} captures no time", spec=_SPEC)
-        start, end = (octet_string(DateTime.from_utc_s(limit_s).encode()) for limit_s in (start_s, end_s))
-        selector = RangeDescriptor(layout.captured[clock], start, end)
-        reference = AttributeReference(CLASS_PROFILE, layout.obis, _BUFFER, selector)
-        (answer,) = await session.get([reference])
-        return rows_of(answer)
+        (rows,) = await self.ranges(session, [(layout, start_s)], end_s)
+        return rows
+
+    async def ranges(
+        self, session: MeterSession, wanted: Sequence[tuple[TableLayout, int]], end_s: int
+    ) -> list[tuple[Data, ...]]:
+        """The rows of several tables, each from its own start to `end_s` (UTC, both included), asked for together."""
+        references = [
+            AttributeReference(CLASS_PROFILE, layout.obis, _BUFFER, _selector(layout, start_s, end_s))
+            for layout, start_s in wanted
+        ]
+        return [rows_of(answer) for answer in await session.get(references)]
 
     async def oldest_s(self, session: MeterSession, layout: TableLayout) -> float | None:
         """When the first row of the buffer was captured, None if it has none."""
@@ -192,6 +213,24 @@ class TableReader:
         units = await self._read_units(session, captured)
         return TableLayout(name, obis, period if isinstance(period, int) else 0, captured, units)
 
+    def _keep(self, kind: str, obis: ObisCode, layout: TableLayout | None) -> None:
+        self._layouts[kind, obis] = layout
+        if layout is None:
+            return
+        name = _LAYOUT_PREFIX + hashlib.sha256(f"{kind} {obis}".encode()).hexdigest()[:16]
+        try:
+            self._storage.write(name, _encode_layout(kind, layout))
+        except StorageError as error:
+            _LOG.error("layout of %s is known until the next restart only: %s", obis, error)
+
+    def _load(self, name: str) -> None:
+        try:
+            kind, layout = _decode_layout(self._storage.read(name) or b"")
+        except (ValueError, KeyError, TypeError, RemoteProtocolError) as error:
+            _LOG.error("record %s is unreadable and was skipped: %s", name, error)
+            return
+        self._layouts[kind, layout.obis] = layout
+
     @staticmethod
     async def _read_units(session: MeterSession, captured: Sequence[CaptureObject]) -> tuple[ScalerUnit | None, ...]:
         places = [_UNIT_ATTRIBUTES.get((item.class_id, item.attribute_id)) for item in captured]
@@ -206,6 +245,36 @@ class TableReader:
             answer = next(answers) if place is not None else None
             units.append(ScalerUnit.from_data(answer) if isinstance(answer, Data) else None)
         return tuple(units)
+
+
+def _selector(layout: TableLayout, start_s: int, end_s: int) -> RangeDescriptor:
+    clock = layout.clock_column
+    if clock is None:
+        raise RemoteProtocolError(f"{layout.obis} captures no time", spec=_SPEC)
+    start, end = (octet_string(DateTime.from_utc_s(limit_s).encode()) for limit_s in (start_s, end_s))
+    return RangeDescriptor(layout.captured[clock], start, end)
+
+
+def _encode_layout(kind: str, layout: TableLayout) -> bytes:
+    fields = {
+        "kind": kind,
+        "name": layout.name,
+        "obis": str(layout.obis),
+        "period_s": layout.period_s,
+        "captured": [encode_data(item.to_data()).hex() for item in layout.captured],
+        "units": [None if unit is None else encode_data(unit.to_data()).hex() for unit in layout.units],
+    }
+    return json.dumps(fields, sort_keys=True).encode()
+
+
+def _decode_layout(data: bytes) -> tuple[str, TableLayout]:
+    fields = json.loads(data)
+    captured = tuple(CaptureObject.from_data(decode_data(bytes.fromhex(item))) for item in fields["captured"])
+    units = tuple(
+        None if item is None else ScalerUnit.from_data(decode_data(bytes.fromhex(item))) for item in fields["units"]
+    )
+    layout = TableLayout(fields["name"], ObisCode.parse(fields["obis"]), int(fields["period_s"]), captured, units)
+    return str(fields["kind"]), layout
 
 
 __all__ = ["CLASS_PROFILE", "NoSuchTableError", "TableLayout", "TableReader", "decode_row", "rows_of"]
