@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 
 from protocols.errors import LocalProtocolError
+from protocols.mesh.authentication.trust import MeshCredentials
 from protocols.mesh.phy import CHANNEL_PLANS
 from protocols.mesh.wisun import BroadcastSchedule, UnicastSchedule
 from protocols.rcp.codes import ChannelFunction
@@ -103,7 +104,9 @@ class MeshConfig:
     `eui64` is in transmission order of text (most significant byte first), `prefix` the first 8 bytes of the mesh's
     IPv6 addresses. `frame_counter` is the first that this node may send: the host stores it and leaps ahead at each
     start. `start_count` is how often the device has started; the root derives its first versions from it, so that
-    those of a restarted root are newer. `pan_id` and `prefix` are the root's alone: routers learn them.
+    those of a restarted root are newer. With `credentials` a router proves itself by its certificate and is given the
+    group keys, so that it needs none in `keys`; the root gives out its own, whose indices are 1 to 4. `pan_id` and
+    `prefix` are the root's alone: routers learn them.
     Raises LocalProtocolError for what does not fit together.
     """
 
@@ -117,13 +120,15 @@ class MeshConfig:
     pan_id: int | None = None
     prefix: bytes | None = None
     radio: RadioSettings = RadioSettings()
+    credentials: MeshCredentials | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.eui64) != EUI64_BYTES:
             raise LocalProtocolError(f"an EUI-64 has {EUI64_BYTES} bytes, not {len(self.eui64)}")
         if not 1 <= len(self.network_name.encode()) <= 32:
             raise LocalProtocolError("a network name has 1 to 32 bytes")
-        if self.active_key_index not in {key.index for key in self.keys}:
+        is_given_keys = self.credentials is not None and self.role is Role.ROUTER
+        if self.active_key_index not in {key.index for key in self.keys} and not is_given_keys:
             raise LocalProtocolError(f"no link key with the active index {self.active_key_index}")
         if self.role is Role.ROOT:
             if self.pan_id is None or not 0 <= self.pan_id < 0xFFFF:
@@ -132,7 +137,3 @@ class MeshConfig:
                 raise LocalProtocolError(f"a root needs a prefix of {PREFIX_BYTES} bytes")
         elif self.pan_id is not None or self.prefix is not None:
             raise LocalProtocolError("PAN identifier and prefix are the root's to give")
-
-    @property
-    def active_key(self) -> LinkKey:
-        return next(key for key in self.keys if key.index == self.active_key_index)

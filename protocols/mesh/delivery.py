@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
@@ -27,6 +28,8 @@ class LocalDelivery:
         self._routing = routing
         self.forwarder: Forwarder
         self.ports: set[int] = set()
+        self.own_ports: dict[int, Callable[[bytes, bytes], None]] = {}
+        """Ports of the stack itself: called with source address and payload."""
         self.link_source = b""
         self.is_broadcast = False
         self._datagram_id = 0
@@ -83,6 +86,9 @@ class LocalDelivery:
 
     def _deliver_udp(self, packet: Ipv6Packet) -> None:
         datagram = UdpDatagram.decode(packet.payload, packet.source, packet.destination)
+        if datagram.destination_port in self.own_ports:
+            self.own_ports[datagram.destination_port](packet.source, datagram.payload)
+            return
         if datagram.destination_port not in self.ports:
             self._core.counters[DropReason.NO_LISTENER] += 1
             self.forwarder.port_unreachable(packet)

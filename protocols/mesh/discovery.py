@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from protocols.mesh.config import Role
 from protocols.mesh.core import NodeCore
 from protocols.mesh.events import DropReason
 from protocols.mesh.join import JoinEvent, JoinState
+from protocols.mesh.key_ring import KeyRing
 from protocols.mesh.neighbours import etx_from_rss
 from protocols.mesh.trickle import Trickle
 from protocols.mesh.wisun import FrameType, PanInformation, PayloadElements
@@ -17,12 +18,18 @@ from protocols.rcp.messages import NO_PAN, Received
 
 _VERSION_LEAP = 64
 _VERSIONS = 0x1_0000
-_GTK_HASHES = 4
-_GTK_HASH_BYTES = 8
 _PANS_MAX = 8
 
 SendDiscovery = Callable[[FrameType, PayloadElements, int], None]
 """Frame type, elements, key index (0: unsecured)."""
+
+
+class ConfigurationHeard(Protocol):
+    """Told of an authentic PAN configuration of the own PAN."""
+
+    def __call__(self, key_index: int, hashes: tuple[bytes, ...], *, is_present: bool) -> None:
+        """Which key it came under, the hashes of all, and whether it is the newest that was heard."""
+        ...
 
 
 @dataclass(slots=True)
@@ -44,9 +51,17 @@ class Discovery:
     """Finds a PAN and its configuration, and, once in it, tells others of it."""
 
     def __init__(
-        self, core: NodeCore, send: SendDiscovery, happened: Callable[[JoinEvent], None], path_cost: Callable[[], int]
+        self,
+        core: NodeCore,
+        keys: KeyRing,
+        send: SendDiscovery,
+        happened: Callable[[JoinEvent], None],
+        path_cost: Callable[[], int],
+        configuration_heard: ConfigurationHeard,
     ) -> None:
         self._core = core
+        self._keys = keys
+        self._configuration_heard = configuration_heard
         self._send = send
         self._happened = happened
         self._path_cost = path_cost
@@ -63,15 +78,10 @@ class Discovery:
         self.pan_version = core.config.start_count * _VERSION_LEAP % _VERSIONS
         self.pan_size = 1
         self.broadcast_schedule_id = 0
-        self._gtk_hashes = self._hashes()
-
-    def _hashes(self) -> tuple[bytes, ...]:
-        """GTKHASH-IE: the last 8 bytes of SHA-256 of each group key, zeros where there is none."""
-        hashes = [bytes(_GTK_HASH_BYTES)] * _GTK_HASHES
-        for key in self._core.config.keys:
-            if key.index <= _GTK_HASHES:
-                hashes[key.index - 1] = hashlib.sha256(key.key).digest()[-_GTK_HASH_BYTES:]
-        return tuple(hashes)
+        self.target: bytes | None = None
+        """Whose advertisement decided for the PAN: the neighbour to authenticate through."""
+        self._gtk_hashes = keys.hashes()
+        """Those of the newest PAN configuration: a node that lacks a key passes its hash on all the same."""
 
     # states
 
@@ -130,6 +140,7 @@ class Discovery:
     def raise_pan_version(self, above: int) -> None:
         """Root only: tell a version newer than `above`."""
         self.pan_version = (above + 1) % _VERSIONS
+        self._gtk_hashes = self._keys.hashes()
         self._pc.reset(self._core.now)
 
     # what goes out
@@ -165,7 +176,7 @@ class Discovery:
             pan_version=self.pan_version,
             gtk_hashes=self._gtk_hashes,
         )
-        self._send(FrameType.PC, elements, self._core.config.active_key_index)
+        self._send(FrameType.PC, elements, self._keys.active_index)
 
     # what comes in
 
@@ -220,6 +231,7 @@ class Discovery:
         )
         self._select_at = None
         self.pan_size = best.pan_size
+        self.target = best.sender
         self._core.pan_id = best.pan_id
         if len(self._refusals) > _PANS_MAX:
             self._refusals.clear()
@@ -232,6 +244,12 @@ class Discovery:
             return
         if frame.pan_id != self._core.pan_id or version is None or hashes is None:
             return
+        is_member = self._state in (JoinState.ROUTE, JoinState.OPERATIONAL)
+        is_newer = is_member and _is_newer_version(version, self.pan_version)
+        is_present = not is_member or version == self.pan_version or is_newer
+        if is_present and self._core.config.role is not Role.ROOT:
+            self._gtk_hashes = hashes
+        self._configuration_heard(frame.key_index, hashes, is_present=is_present)
         if self._state is JoinState.CONFIGURE:
             self._configure(version, elements)
         elif self._core.config.role is Role.ROOT:

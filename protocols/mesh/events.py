@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from protocols.mesh.authentication.trust import RefusalReason
+from protocols.mesh.config import LinkKey
 from protocols.mesh.join import JoinState
 
 
@@ -112,6 +114,38 @@ class Dropped:
     datagram_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AuthenticationFailed:
+    """This device was refused, or nobody answered. It tries again by itself, later each time."""
+
+    reason: RefusalReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAuthenticated:
+    """Root only: a device proved itself by its certificate, and has the group keys."""
+
+    eui64: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRefused:
+    """Root only: a device asked for the group keys and does not get them."""
+
+    eui64: bytes
+    reason: RefusalReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKeysChanged:
+    """Root only: a group key was installed, came into use or ended. The host stores what a restart needs."""
+
+    keys: tuple[LinkKey, ...]
+    active_index: int
+
+
 MeshEvent = (
     JoinStateChanged
     | Joined
@@ -123,4 +157,8 @@ MeshEvent = (
     | RouteSuspect
     | NodeLost
     | Dropped
+    | AuthenticationFailed
+    | DeviceAuthenticated
+    | AccessRefused
+    | GroupKeysChanged
 )

@@ -6,7 +6,9 @@ import random
 from collections import Counter
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.mesh.config import MeshConfig, Role
+from protocols.mesh.access import Access
+from protocols.mesh.authentication.eapol import RELAY_PORT
+from protocols.mesh.config import LinkKey, MeshConfig, Role
 from protocols.mesh.core import NodeCore
 from protocols.mesh.delivery import LocalDelivery
 from protocols.mesh.discovery import Discovery
@@ -14,6 +16,7 @@ from protocols.mesh.events import DropReason, Joined, JoinStateChanged, Left, Me
 from protocols.mesh.forwarding import Forwarder
 from protocols.mesh.ipv6 import Ipv6Packet
 from protocols.mesh.join import JoinEvent, JoinState, next_state
+from protocols.mesh.key_ring import GTK_COUNT, KeyRing
 from protocols.mesh.neighbours import NeighbourTable
 from protocols.mesh.routing import Routing
 from protocols.mesh.sixlowpan.adapter import LowpanAdapter
@@ -24,6 +27,7 @@ from protocols.mesh.wisun import DISCOVERY, FrameType, PayloadElements, decode_d
 from protocols.ports import Trace
 from protocols.rcp.messages import (
     NO_PAN,
+    ClearKey,
     HostMessage,
     RadioMessage,
     Ready,
@@ -53,6 +57,7 @@ class MeshNode:
         self.counters: Counter[str] = core.counters
         self._state = JoinState.OFF
         self._state_deadline: float | None = None
+        self._keys = KeyRing(config.keys, config.active_key_index, self._key_installed, self._key_removed)
         self._neighbours = NeighbourTable(config.radio.sensitivity_dbm)
         self._adapter = LowpanAdapter(
             config.eui64,
@@ -69,11 +74,31 @@ class MeshNode:
             self._set_prefix,
             lambda parent: self._transmissions.parent_changed(parent),
         )
-        self._transmissions = Transmissions(core, self._routing, self._neighbours, self._adapter)
+        self._transmissions = Transmissions(core, self._keys, self._routing, self._neighbours, self._adapter)
         self._delivery = LocalDelivery(core, self._routing)
         self._forwarder = Forwarder(core, self._routing, self._transmissions.submit, self._delivery.deliver)
         self._transmissions.forwarder = self._delivery.forwarder = self._forwarder
-        self._discovery = Discovery(core, self._send_discovery, self._happened, lambda: self._routing.path_cost)
+        self._access = Access(
+            core,
+            self._keys,
+            self._send_eapol,
+            self._send_relay,
+            self._happened,
+            lambda: self._discovery.raise_pan_version(self._discovery.pan_version),
+        )
+        self._access.root_address = lambda: self._routing.root_address
+        self._access.parent = lambda: self._routing.parent
+        self._access.pan_size = lambda: self._discovery.pan_size
+        self._discovery = Discovery(
+            core,
+            self._keys,
+            self._send_discovery,
+            self._happened,
+            lambda: self._routing.path_cost,
+            self._access.hear_configuration,
+        )
+        if config.credentials is not None:
+            self._delivery.own_ports[RELAY_PORT] = self._access.receive_relayed
 
     # what it is
 
@@ -110,6 +135,11 @@ class MeshNode:
         """The next outgoing frame counter, as far as the radio has told: what the host stores, with a leap."""
         return self._transmissions.frame_counter
 
+    @property
+    def key_indices(self) -> frozenset[int]:
+        """Indices of the group keys that the node has."""
+        return self._keys.indices
+
     def link_etx(self, eui64: bytes) -> float | None:
         """Expected transmissions of one frame to a neighbour, None if it was never heard."""
         neighbour = self._neighbours.get(eui64)
@@ -134,8 +164,8 @@ class MeshNode:
         is_root = self.config.role is Role.ROOT
         self._core.pan_id = self.config.pan_id
         self._configure_radio()
-        for key in self.config.keys:
-            self._core.messages.append(SetKey(key.index, key.key, self._transmissions.frame_counter))
+        for index, key in self._keys.items():
+            self._key_installed(index, key)
         if is_root and self.config.prefix is not None:
             self._set_prefix(self.config.prefix)
         self._happened(JoinEvent.ROOT_STARTED if is_root else JoinEvent.STARTED)
@@ -175,15 +205,14 @@ class MeshNode:
         self._state_deadline = None
         self._discovery.enter(state)
         self._enter(state, previous)
+        if self._state is state:
+            self._access.enter(state, self._discovery.target)
 
     def _enter(self, state: JoinState, previous: JoinState) -> None:
         if state in (JoinState.OFF, JoinState.SELECT_PAN):
             self._leave_pan()
         elif state is JoinState.AUTHENTICATE:
             self._configure_radio()
-            # The link key was provisioned, so that there is nothing to prove to the PAN yet.
-            self._core.trace("mesh.authenticated", method="provisioned link key")
-            self._happened(JoinEvent.AUTHENTICATED)
         elif state is JoinState.ROUTE:
             self._state_deadline = self._core.now + self._core.profile.rpl_timeout_s
             if previous is JoinState.CONFIGURE:
@@ -211,6 +240,30 @@ class MeshNode:
     def _set_prefix(self, prefix: bytes) -> None:
         self._core.set_prefix(prefix)
         self._adapter.set_prefix(prefix)
+
+    # keys
+
+    def _key_installed(self, index: int, key: bytes) -> None:
+        self._core.messages.append(SetKey(index, key, self._transmissions.frame_counter))
+
+    def _key_removed(self, index: int) -> None:
+        self._core.messages.append(ClearKey(index))
+
+    def rotate_group_key(self, key: LinkKey, now: float) -> None:
+        """Root only: bring a new group key, index 1 to 4, into use, and end the one before it, by the profile's times.
+
+        Raises LocalProtocolError for a router, an index beyond 4, or the index that is in use.
+        """
+        if self.config.role is not Role.ROOT or key.index > GTK_COUNT or key.index == self._keys.active_index:
+            raise LocalProtocolError(f"group key {key.index} cannot be brought into use here")
+        self._core.now = now
+        self._access.rotate(key)
+        self._transmissions.pump()
+
+    def revoke(self, eui64: bytes, now: float) -> None:
+        """Root only: refuse a device from now on. It is shut out for good when the group key has been rotated."""
+        self._core.now = now
+        self._access.revoke(eui64)
 
     # the radio
 
@@ -246,6 +299,8 @@ class MeshNode:
                 self._note_size()
             elif frame.frame_type is FrameType.DATA:
                 self._receive_data(frame)
+            elif frame.frame_type is FrameType.EAPOL and self.config.credentials is not None:
+                self._access.receive_frame(frame.source, PayloadElements.decode(frame.payload_ies))
             else:
                 self.counters[DropReason.UNSUPPORTED] += 1
         except RemoteProtocolError as error:
@@ -279,12 +334,22 @@ class MeshNode:
         outgoing = Outgoing(None, frame_type=frame_type, key_index=key_index, frames=[elements.encode()])
         self._transmissions.submit(outgoing)
 
+    def _send_eapol(self, destination: bytes, elements: PayloadElements) -> None:
+        self.counters["eapol_sent"] += 1
+        self._transmissions.submit(Outgoing(None, destination, frame_type=FrameType.EAPOL, frames=[elements.encode()]))
+        self._transmissions.pump()
+
+    def _send_relay(self, destination: bytes, payload: bytes) -> None:
+        datagram_id, packet = self._delivery.make_udp(RELAY_PORT, destination, RELAY_PORT, payload)
+        self._originate(packet, datagram_id)
+
     # time
 
     def next_timer(self) -> float | None:
         deadlines = (
             self._state_deadline,
             self._discovery.next_deadline(),
+            self._access.next_deadline(),
             self._routing.next_deadline(),
             self._transmissions.next_deadline(),
             self._adapter.next_deadline(),
@@ -298,6 +363,7 @@ class MeshNode:
             self._state_deadline = None
             self._happened(JoinEvent.ROUTE_FAILED)
         self._discovery.handle_timer()
+        self._access.handle_timer()
         self._routing.handle_timer()
         self._adapter.expire(now)
         self._transmissions.handle_timer()

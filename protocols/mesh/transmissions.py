@@ -9,6 +9,7 @@ from protocols.errors import LocalProtocolError
 from protocols.mesh.core import NodeCore
 from protocols.mesh.events import DropReason
 from protocols.mesh.ipv6 import Protocol
+from protocols.mesh.key_ring import KeyRing
 from protocols.mesh.neighbours import NeighbourTable
 from protocols.mesh.routing import Routing
 from protocols.mesh.sixlowpan.adapter import LowpanAdapter
@@ -32,8 +33,11 @@ _REFUSED = (Status.FRAME_TOO_LONG, Status.NO_KEY, Status.NOT_CONFIGURED, Status.
 class Transmissions:
     """Queue of one node, with its datagrams' fate: requeued to another parent, sent another way, or dropped aloud."""
 
-    def __init__(self, core: NodeCore, routing: Routing, neighbours: NeighbourTable, adapter: LowpanAdapter) -> None:
+    def __init__(
+        self, core: NodeCore, keys: KeyRing, routing: Routing, neighbours: NeighbourTable, adapter: LowpanAdapter
+    ) -> None:
         self._core = core
+        self._keys = keys
         self._routing = routing
         self._neighbours = neighbours
         self._adapter = adapter
@@ -104,7 +108,7 @@ class Transmissions:
             # Fragments that were acknowledged wait at the same neighbour: go on where it stopped.
             return True
         outgoing.position, outgoing.started_at = 0, now
-        outgoing.key_index = self._core.config.active_key_index
+        outgoing.key_index = self._keys.active_index
         try:
             frames = self._adapter.to_frames(packet, outgoing.next_hop)
         except LocalProtocolError:
