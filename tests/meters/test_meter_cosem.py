@@ -342,10 +342,11 @@ def test_policy_is_never_made_weaker() -> None:
 
 
 @pytest.mark.requirement("HW-6")
-def test_power_failing_in_any_write_of_a_day_leaves_a_meter_that_starts_again() -> None:
+@pytest.mark.parametrize("step", [61, pytest.param(1, marks=pytest.mark.soak)])
+def test_power_failing_in_any_write_of_a_day_leaves_a_meter_that_starts_again(step: int) -> None:
     day = Bench(load=constant(700.0))
     day.run(86_400)
-    for operation in range(0, day.meter.flash.operations, 7):
+    for operation in range(0, day.meter.flash.operations, step):
         bench = Bench(load=constant(700.0))
         bench.meter.flash.fail_power_at(max(operation, bench.meter.flash.operations), 0.5)
         bench.run(86_400)
@@ -358,7 +359,7 @@ def test_power_failing_in_any_write_of_a_day_leaves_a_meter_that_starts_again() 
 
 def test_a_meter_takes_little_memory_beside_its_flash() -> None:
     first = Bench()
-    count = 200
+    count = 60
     gc.collect()
     tracemalloc.start()
     meters = []
