@@ -140,7 +140,9 @@ def pty_meter() -> Iterator[MeterOnAPty]:
 @pytest.mark.requirement("UNECE-1")
 def test_a_strangers_meter_over_a_serial_device(pty_meter: MeterOnAPty, tmp_path: Path) -> None:
     target = f"hdlc:{pty_meter.device}?physical=17"
-    expression = "HDLC_INFO_P1 or HDLC_NDM or MANDATORY or BasicCap or FraCount or OPEN_14 or ADDRESS_P1"
+    expression = (
+        "HDLC_INFO_P1 or HDLC_NDM or MANDATORY or SYMSEC_0_BasicCap or SYMSEC_0_FraCount or OPEN_14 or ADDRESS_P1"
+    )
     run = conform(tmp_path, expression, target, keys=pty_meter.keys)
     assert {name: reasons(run)[name] for name, verdict in verdicts(run).items() if verdict is not Verdict.PASS} == {}
     assert run.report.conditions["meter"] == "stranger INH"

@@ -113,7 +113,6 @@ def _report(
 ) -> RunReport:
     conditions = {
         "run": "conform",
-        "scenario": "conform",
         "target": options.target.text,
         **target.conditions,
         "seed": str(options.seed) if options.target.is_emulated else "none: the target is real",

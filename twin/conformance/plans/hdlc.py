@@ -55,7 +55,7 @@ async def _get_name(station: Station) -> str:
     "FRAME_P1",
     Plan.HDLC,
     "Right frames are answered: SNRM and DISC with UA, final bit set, to the client's address.",
-    shows=("OSI-7", "OSI-2"),
+    shows="OSI-7",
     needs=_NEEDS,
 )
 async def _frame_p1(tester: Tester, record: Record) -> None:
