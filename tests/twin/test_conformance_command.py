@@ -6,26 +6,43 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from conformance_runs import conform, reasons, verdicts
 
 from meters.keys import MeterKeys
 from twin.clock.seeds import Seeds
+from twin.commands.main import main
 from twin.conformance.verdicts import Verdict
 from twin.errors import RigError
 
+
+class Ended(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Ended]
 KEYS = MeterKeys.generate(Seeds(3).keys("stranger"), system_title=b"INH\x00\x00\x00\x00\x07")
 
 
-def twin(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from twin.commands.main import main; main()", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command as it is started, in an empty folder, without the cost of another interpreter."""
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["twin", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +64,8 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
 
 
 @pytest.mark.requirement("VEND-3")
-def test_exit_status_and_json_for_ci(tmp_path: Path) -> None:
-    done = twin(tmp_path, "conform", "--select", "OPEN_3 or REL_P1", "--out", "run", "--json")
+def test_exit_status_and_json_for_ci(twin: Command, tmp_path: Path) -> None:
+    done = twin("conform", "--select", "OPEN_3 or REL_P1", "--out", "run", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document == json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
@@ -57,7 +74,7 @@ def test_exit_status_and_json_for_ci(tmp_path: Path) -> None:
     assert "PASS  APPL_REL_P1" in done.stderr
     before = document | {"cases": [case | {"verdict": "FAIL"} for case in document["cases"]]}
     (tmp_path / "before.json").write_text(json.dumps(before), encoding="utf-8")
-    done = twin(tmp_path, "conform", "--select", "REL_P1", "--baseline", "before.json", "--out", "run")
+    done = twin("conform", "--select", "REL_P1", "--baseline", "before.json", "--out", "run")
     assert done.returncode == 0
     assert "better: APPL_REL_P1: FAIL → PASS" in done.stderr
 
@@ -75,15 +92,15 @@ def test_exit_status_and_json_for_ci(tmp_path: Path) -> None:
         ("--baseline", "no-such-report.json"),
     ],
 )
-def test_usage_and_bad_files_exit_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    done = twin(tmp_path, "conform", *arguments)
+def test_usage_and_bad_files_exit_2(twin: Command, arguments: tuple[str, ...]) -> None:
+    done = twin("conform", *arguments)
     assert done.returncode == 2
     assert "error:" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_list_names_the_selected_cases_and_runs_none(tmp_path: Path) -> None:
-    done = twin(tmp_path, "conform", "--list", "--select", "SecPol", "--json")
+def test_list_names_the_selected_cases_and_runs_none(twin: Command, tmp_path: Path) -> None:
+    done = twin("conform", "--list", "--select", "SecPol", "--json")
     assert done.returncode == 0
     document = json.loads(done.stdout)
     assert "not the official test" in document["note"]
@@ -91,11 +108,11 @@ def test_list_names_the_selected_cases_and_runs_none(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_nobody_there_exits_3(tmp_path: Path) -> None:
+def test_nobody_there_exits_3(twin: Command, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    done = twin(tmp_path, "conform", "--target", f"tcp://127.0.0.1:{port}", "--out", "run")
+    done = twin("conform", "--target", f"tcp://127.0.0.1:{port}", "--out", "run")
     assert done.returncode == 3
     assert "cannot connect" in done.stderr
     with pytest.raises(RigError, match="nobody answers"):
