@@ -67,6 +67,12 @@ class ProfileStore:
         with self._session() as session:
             return list(session.scalars(query.order_by(*order)))
 
+    def all_rows(self, serial: str) -> list[ProfileRow]:
+        """Every row of a meter, of all tables, in the order in which they came."""
+        query = select(ProfileRow).where(ProfileRow.serial == serial).order_by(ProfileRow.row_id)
+        with self._session() as session:
+            return list(session.scalars(query))
+
     def row_count(self, serial: str | None = None) -> int:
         query = select(func.count(ProfileRow.row_id))
         if serial is not None:

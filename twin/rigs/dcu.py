@@ -7,16 +7,34 @@ from collections.abc import Callable
 from dcu.daemon import Dcu
 from twin.air.air import Air
 from twin.air.radio import Radio
+from twin.clock.clocks import RunClock
+
+
+class DcuClock:
+    """The concentrator's own wall clock: true time plus `offset_s`, which a test may set."""
+
+    def __init__(self, clock: RunClock) -> None:
+        self._clock = clock
+        self.offset_s = 0.0
+
+    def utc_s(self) -> float:
+        return self._clock.utc_s() + self.offset_s
 
 
 class RigDcu:
     """One concentrator under test. `make` builds a daemon over the storage that survives its power."""
 
-    def __init__(self, make: Callable[[], Dcu], radio: Radio, air: Air) -> None:
+    def __init__(self, make: Callable[[], Dcu], radio: Radio, air: Air, clock: DcuClock) -> None:
+        self.clock = clock
         self._make = make
         self._radio = radio
         self._air = air
         self._daemon: Dcu | None = None
+
+    @property
+    def daemon(self) -> Dcu | None:
+        """What runs now, None without power."""
+        return self._daemon
 
     @property
     def alive(self) -> bool:

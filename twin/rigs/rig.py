@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from dcu.config import DcuConfig
+from dcu.config import CollectionPolicy, DcuConfig
 from dcu.daemon import Dcu
 from dcu.storage import FileStorage, MemoryStorage, Storage
 from protocols.ports import KeySource
@@ -20,7 +20,7 @@ from twin.clock.seeds import KeyFactory, Seeds, SystemKeys
 from twin.errors import RigError
 from twin.hes.hes import Hes
 from twin.rigs.brokers import BrokerRig, open_broker
-from twin.rigs.dcu import RigDcu
+from twin.rigs.dcu import DcuClock, RigDcu
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.mesh_view import MeshView
 from twin.rigs.meters import NETWORK_NAME, RigMeter, build_meters
@@ -160,6 +160,7 @@ async def open_rig(
             dcu = await _emulated_dcu(scenario, parts, broker, clock, folder, dcu_radio, air)
         else:
             storage, dcu_keys, dcu_rng = _dcu_storage(clock, folder), keys("dcu"), seeds.stream("dcu")
+            dcu_clock = DcuClock(clock)
             dcu = RigDcu(
                 lambda: Dcu(
                     _dcu_config(scenario, parts),
@@ -169,11 +170,12 @@ async def open_rig(
                     storage=storage,
                     key_source=dcu_keys,
                     rng=dcu_rng,
-                    utc_s=clock.utc_s,
+                    utc_s=dcu_clock.utc_s,
                     trace=trace.of(DCU_NODE),
                 ),
                 dcu_radio,
                 air,
+                dcu_clock,
             )
         rig = Rig(
             loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes, scapy=scapy
@@ -241,7 +243,13 @@ def _dcu_config(scenario: Scenario, parts: Provision) -> DcuConfig:
         network_name=NETWORK_NAME,
         radio=radio_settings(scenario),
         timers_profile=timers_profile(scenario),
+        collection=CollectionPolicy(local_offset_s=_local_offset_s(parts)),
     )
+
+
+def _local_offset_s(parts: Provision) -> int:
+    """Local time minus UTC where the meters are: the day ends at their midnight."""
+    return -60 * parts.meters[0].model.time_zone_deviation_min if parts.meters else 0
 
 
 def _build_air(
