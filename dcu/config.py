@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dcu.identity import DeviceIdentity
 from protocols.mesh.config import RadioSettings
 
 
@@ -73,4 +74,6 @@ class DcuConfig:
     outbox_limit_bytes: int = 4 * 1024 * 1024
     dlms: DlmsTimeouts = DlmsTimeouts()
     registration: RegistrationPolicy = RegistrationPolicy()
+    identity: DeviceIdentity | None = None
+    """For meters of security suite 1; without it, they are refused."""
     collection: CollectionPolicy = CollectionPolicy()

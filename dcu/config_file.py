@@ -7,6 +7,7 @@
      "broker": {"host": "192.0.2.1", "port": 8883, "client_id": "dcu-1", "username": "...", "password": "...",
                 "tls": {"ca_file": "...", "certificate_file": "...", "key_file": "...", "server_name": "..."}}}
 
+`identity`, for meters of security suite 1, holds the PEM texts of `DeviceIdentity`.
 `dlms`, `registration` and `limits` may hold the fields of `DlmsTimeouts`, `RegistrationPolicy` and the limits of
 `DcuConfig`. Octets are hexadecimal. What has a default may be left out; what is not known is refused.
 """
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from dcu.config import DcuConfig, DlmsTimeouts, RegistrationPolicy
+from dcu.identity import ClientKeys, DeviceIdentity
+from protocols.dlms.security.signing import RandomSigner
 from protocols.errors import BadInputError, LocalProtocolError
 from protocols.headend.topics import DCU_ID_PATTERN
 from protocols.mesh.config import RadioSettings
@@ -192,7 +195,21 @@ def _dcu(root: _Section) -> DcuConfig:
         limits = root.section("limits")
         known |= {name: limits.integer(name, 1, 2**31) for name in _LIMITS if name in limits}
         limits.end()
+    if "identity" in root:
+        known["identity"] = _identity(root.section("identity"), known["system_title"])
     return DcuConfig(**known)
+
+
+def _identity(section: _Section, system_title: bytes) -> DeviceIdentity:
+    known = {row.name: section.text(row.name) for row in dataclasses.fields(DeviceIdentity)}
+    section.end()
+    identity = DeviceIdentity(**known)
+    try:
+        ClientKeys(identity, system_title, utc_s=lambda: 0.0, make_signer=RandomSigner)
+    except BadInputError as error:
+        name = error.key or ""
+        raise BadInputError(error.args[0].removeprefix(f"{name}: "), key=section.key(name)) from None
+    return identity
 
 
 def _mesh(section: _Section) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dcu.bundles import BundleStore
 from dcu.collector import Collector
 from dcu.config import DcuConfig
 from dcu.headend import Headend
+from dcu.identity import ClientKeys, SignerFactory
 from dcu.jobs import ReadingJobs
 from dcu.meter_access import MeterAccess
 from dcu.outbox import Outbox
@@ -26,6 +27,7 @@ from dcu.tables import TableReader
 from dcu.tasks import TaskGroup
 from dcu.uplink import Uplink, UplinkListener
 from dcu.vault import CredentialVault
+from protocols.dlms.security.signing import RandomSigner
 from protocols.headend.bulk import BundleAck, ProfileRequest
 from protocols.headend.messages import (
     Credentials,
@@ -46,7 +48,10 @@ class Dcu:
 
     Everything that it knows of the outside comes in here: `radio` carries RCP frames, `storage` survives it, `utc_s`
     is its own wall clock in seconds since 1970. An instance runs once; a restart is a new instance over the same
-    storage. Raises StorageError when the storage cannot be written at the start: counters would be used twice.
+    storage. `make_signer` is how it signs where it proves itself by a certificate.
+
+    Raises StorageError when the storage cannot be written at the start: counters would be used twice; BadInputError for
+    an identity that cannot be read.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Dcu:
         rng: random.Random,
         utc_s: Callable[[], float],
         trace: Trace,
+        make_signer: SignerFactory = RandomSigner,
     ) -> None:
         self.config = config
         self._uplink = uplink
@@ -99,6 +105,9 @@ class Dcu:
             key_source=key_source,
             trace=trace,
             on_notification=lambda eui64, apdu: self._collector.notified(eui64, apdu),
+            client_keys=None
+            if config.identity is None
+            else ClientKeys(config.identity, config.system_title, utc_s=utc_s, make_signer=make_signer),
         )
         self._access = MeterAccess(self.registry, config.parallel_readings)
         self._registrar = Registrar(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from dcu.config import DlmsTimeouts
 from dcu.errors import MeterRefusedError, NoAnswerError
+from dcu.identity import ClientKeys, MeterTrust
 from dcu.readings import ReadingOutcome, ReadingPlan, Result, text_of
 from dcu.registry import MeterIdentity
 from protocols.dlms.client import (
@@ -28,6 +29,7 @@ from protocols.dlms.client import (
 from protocols.dlms.data import Data, Tag
 from protocols.dlms.enums import Conformance, DataAccessResult, Mechanism
 from protocols.dlms.obis import ObisCode
+from protocols.dlms.security.agreement import encode_public_key
 from protocols.dlms.security.counters import CounterStore
 from protocols.dlms.security.keys import Suite, SymmetricKeys
 from protocols.dlms.units import ScalerUnit
@@ -86,12 +88,12 @@ class MeterSession:
         send: Callable[[bytes], None],
         trace: Trace,
         on_notification: Callable[[bytes], None] = lambda apdu: None,
+        client_keys: ClientKeys | None = None,
     ) -> None:
         """`send` takes one datagram; `on_notification` a DataNotification that came unasked, protection taken off.
+        `client_keys` proves this side under suite 1.
 
         Raises MeterRefusedError for a security suite that is not supported."""
-        if credentials.security_suite != Suite.SUITE_0:
-            raise MeterRefusedError("unsupported", f"security suite {credentials.security_suite} is not supported")
         self._name = eui64.hex()
         self._credentials = credentials
         self._timeouts = timeouts
@@ -104,10 +106,11 @@ class MeterSession:
         self._units: dict[tuple[int, bytes], ScalerUnit] = {}
         self._lists_allowed = False
         self.counters: Counter[str] = Counter()
-        keys = SymmetricKeys(credentials.encryption_key, credentials.authentication_key)
-        self._security = ClientSecurity(system_title, keys, counters, server_system_title=credentials.system_title)
+        self._trust = _trust(credentials, client_keys)
+        self._security = _security(system_title, credentials, counters, client_keys, self._trust)
+        mechanism = Mechanism.HIGH_GMAC if self._trust is None else Mechanism.HIGH_ECDSA
         self._client = ClientAssociation(
-            ClientConfig(client_sap=MANAGEMENT_SAP, mechanism=Mechanism.HIGH_GMAC, ciphered=True),
+            ClientConfig(client_sap=MANAGEMENT_SAP, mechanism=mechanism, ciphered=True),
             security=self._security,
             keys=key_source,
             trace=trace,
@@ -151,6 +154,7 @@ class MeterSession:
         serial = self._text(results, SERIAL_NUMBER)
         if serial != self._credentials.serial:
             raise MeterRefusedError("inconsistent", f"serial number {serial!r} is not that of its credentials")
+        public_keys = _public_keys(results)
         return MeterIdentity(
             serial=serial,
             system_title=self._credentials.system_title,
@@ -159,9 +163,21 @@ class MeterSession:
             hardware_revision=self._text(results, HARDWARE_REVISION),
             firmware_version=self._text(results, FIRMWARE_VERSION),
             security_suite=self._credentials.security_suite,
-            authentication_mechanism=Mechanism.HIGH_GMAC,
-            public_keys=_public_keys(results),
+            authentication_mechanism=self._client.config.mechanism,
+            public_keys=public_keys,
+            signing_certificate_pem=self._certified(dict(public_keys)),
         )
+
+    def _certified(self, public_keys: dict[str, bytes]) -> str | None:
+        """The certificate under which the meter proved itself. Raises MeterRefusedError if it shows another key."""
+        if self._trust is None:
+            return None
+        certificate = self._trust.certificate
+        if certificate is None:
+            raise MeterRefusedError("certificate", "its certificate has just expired")
+        if public_keys.get(KeyPurpose.SIGNING.value) != encode_public_key(certificate.public_key):
+            raise MeterRefusedError("inconsistent", "the meter shows another public key than its certificate")
+        return certificate.pem()
 
     async def read(self, objects: Sequence[ObjectReference]) -> ReadingOutcome:
         """Read objects, associating first if need be. Raises NoAnswerError, MeterRefusedError, ValueError."""
@@ -191,7 +207,7 @@ class MeterSession:
     async def _associate(self) -> None:
         """Raises NoAnswerError, MeterRefusedError."""
         event = await self._open()
-        if not isinstance(event, Associated):
+        if not isinstance(event, Associated) and not self._objection:
             # An exception may be the late answer to a request of an association before this one.
             is_exception = not isinstance(event, Refused) or event.diagnostic is None
             if await self._catch_up() or is_exception:
@@ -203,11 +219,20 @@ class MeterSession:
             return
         self._abandon()
         self.counters["refusals"] += 1
+        if self._objection:
+            raise MeterRefusedError("certificate", self._objection)
         raise MeterRefusedError("authentication", _reason(event))
+
+    @property
+    def _objection(self) -> str:
+        """Why the meter's certificate was not believed in this attempt; empty if it was, or none was looked at."""
+        return "" if self._trust is None else self._trust.refusal
 
     async def _open(self) -> Event:
         """One attempt at the association: how it ended."""
         self._abandon()
+        if self._trust is not None:
+            self._trust.begin()
         unverifiable = self.counters["unverifiable"]
         try:
             return await self._exchange(self._client, self._client.associate())
@@ -318,6 +343,35 @@ class MeterSession:
         if not isinstance(answer, Data):
             raise MeterRefusedError("inconsistent", f"object {obis} cannot be read: {answer.name}")
         return text_of(answer)[:64]
+
+
+def _trust(credentials: MeterCredentials, client_keys: ClientKeys | None) -> MeterTrust | None:
+    """What is believed of the meter's certificates; None under suite 0. Raises MeterRefusedError for other suites."""
+    suite = credentials.security_suite
+    if suite == Suite.SUITE_0:
+        return None
+    if suite != Suite.SUITE_1:
+        raise MeterRefusedError("unsupported", f"security suite {suite} is not supported")
+    if client_keys is None:
+        raise MeterRefusedError("unsupported", "security suite 1 needs a certificate of the concentrator's own")
+    return client_keys.trust(credentials)
+
+
+def _security(
+    system_title: bytes,
+    credentials: MeterCredentials,
+    counters: CounterStore,
+    client_keys: ClientKeys | None,
+    trust: MeterTrust | None,
+) -> ClientSecurity:
+    return ClientSecurity(
+        system_title,
+        SymmetricKeys(credentials.encryption_key, credentials.authentication_key),
+        counters,
+        suite=Suite(credentials.security_suite),
+        server_system_title=credentials.system_title,
+        asymmetric=None if client_keys is None or trust is None else client_keys.towards(trust),
+    )
 
 
 def _reason(event: Event) -> str:

@@ -12,7 +12,8 @@ class NoAnswerError(TwinError):
 class MeterRefusedError(TwinError):
     """The meter refused, or could not prove that it holds its keys. Trying again at once is of no use.
 
-    `reason` is a short name for events: `authentication`, `rejected`, `unverifiable`, `inconsistent`.
+    `reason` is a short name for events: `authentication`, `certificate`, `rejected`, `unverifiable`, `inconsistent`,
+    `unsupported`.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -231,6 +231,7 @@ class Registrar:
             security_suite=identity.security_suite,
             authentication_mechanism=identity.authentication_mechanism,
             public_keys=tuple(PublicKey(KeyPurpose(purpose), key) for purpose, key in identity.public_keys),
+            signing_certificate_pem=identity.signing_certificate_pem,
             time_utc_ms=self._headend.utc_ms(),
         )
 

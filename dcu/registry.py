@@ -101,6 +101,7 @@ class MeterIdentity:
     security_suite: int
     authentication_mechanism: int
     public_keys: tuple[tuple[str, bytes], ...] = ()
+    signing_certificate_pem: str | None = None
 
     def encode(self) -> bytes:
         """Canonical JSON, for storage."""

@@ -10,6 +10,7 @@ from dcu.config import DcuConfig
 from dcu.counters import ClientCounters
 from dcu.dlms_session import MeterSession
 from dcu.errors import NoAnswerError
+from dcu.identity import ClientKeys
 from dcu.storage import Storage
 from protocols.headend.messages import MeterCredentials
 from protocols.ports import KeySource, Trace
@@ -28,8 +29,10 @@ class Sessions:
         key_source: KeySource,
         trace: Trace,
         on_notification: Callable[[bytes, bytes], None],
+        client_keys: ClientKeys | None = None,
     ) -> None:
-        """`on_notification` is told EUI-64 and APDU of what a meter sends unasked."""
+        """`on_notification` is told EUI-64 and APDU of what a meter sends unasked; `client_keys` is for suite 1."""
+        self._client_keys = client_keys
         self._config = config
         self._on_notification = on_notification
         self._where = where
@@ -54,6 +57,7 @@ class Sessions:
             send=lambda datagram: self._send_to(eui64, datagram),
             trace=self._trace,
             on_notification=lambda apdu: self._on_notification(eui64, apdu),
+            client_keys=self._client_keys,
         )
         self._sessions[eui64] = session
         return session

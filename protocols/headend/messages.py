@@ -130,7 +130,10 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """DCU to head-end: a meter has proved that it holds its keys, and said this about itself (use case I)."""
+    """DCU to head-end: a meter has proved that it holds its keys, and said this about itself (use case I).
+
+    Under security suite 1, `signing_certificate_pem` is the certificate that the DCU has checked.
+    """
 
     TYPE: ClassVar[str] = "registration"
     id: Annotated[str, ID]
@@ -145,6 +148,7 @@ class Registration:
     authentication_mechanism: Annotated[int, Integer(0, 7, "COSEM authentication mechanism id, IEC 62056-5-3")]
     public_keys: Annotated[tuple[PublicKey, ...], ListOf(Nested(PublicKey), 4)]
     time_utc_ms: Annotated[int, UTC]
+    signing_certificate_pem: Annotated[str | None, Optional(_PEM)] = None
 
 
 @dataclass(frozen=True, slots=True)
