@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 from dcu.config import DcuConfig
 from dcu.counters import FrameCounterReserve
+from dcu.group_keys import GroupKeyStore
 from dcu.radio import WatchedLink
 from dcu.storage import Storage, StorageError
 from protocols.mesh.config import LinkKey, MeshConfig, Role
 from protocols.mesh.events import (
+    AccessRefused,
     Dropped,
+    GroupKeysChanged,
     JoinStateChanged,
     MeshEvent,
     NodeLost,
@@ -53,6 +56,8 @@ class RouterListener:
     reachable: Callable[[bytes, bool], None]
     lost: Callable[[bytes, str], None]
     datagram: Callable[[bytes, bytes], None]
+    refused: Callable[[bytes, str, str], None] = lambda _eui64, _reason, _detail: None
+    """A device (EUI-64) does not get into the mesh: reason and detail."""
 
 
 class BorderRouter:
@@ -79,17 +84,20 @@ class BorderRouter:
         )
         self.counters: Counter[str] = Counter()
         self._link = WatchedLink(radio, self._note_frame_counter)
+        self._group_keys = GroupKeyStore(storage, LinkKey(config.key_index, config.link_key))
+        keys, active_key_index = self._group_keys.load()
         mesh = MeshConfig(
             eui64=config.eui64,
             network_name=config.network_name,
-            keys=(LinkKey(config.key_index, config.link_key),),
-            active_key_index=config.key_index,
+            keys=keys,
+            active_key_index=active_key_index,
             frame_counter=self._frame_counters.first,
             start_count=start_count,
             role=Role.ROOT,
             pan_id=config.pan_id,
             prefix=config.prefix,
             radio=config.radio,
+            credentials=config.mesh_credentials,
         )
         self._runner = MeshRunner(
             mesh,
@@ -117,6 +125,14 @@ class BorderRouter:
     def send(self, address: bytes, payload: bytes) -> None:
         """A datagram to a meter's DLMS port. Whether it arrives shows in the answer."""
         self._runner.send_udp(DLMS_PORT, address, DLMS_PORT, payload)
+
+    def rotate_group_key(self, key: LinkKey) -> None:
+        """Bring a new group key, index 1 to 4, into use; the one before it ends. Raises LocalProtocolError."""
+        self._runner.rotate_group_key(key)
+
+    def revoke(self, eui64: bytes) -> None:
+        """Refuse a device from now on; the next rotation shuts it out."""
+        self._runner.revoke(eui64)
 
     def mesh_counters(self) -> Counter[str]:
         """What the mesh dropped, by reason."""
@@ -147,6 +163,12 @@ class BorderRouter:
         elif isinstance(event, NodeLost):
             self._table.pop(event.eui64, None)
             self._listener.lost(event.eui64, event.why)
+        elif isinstance(event, AccessRefused):
+            self.counters["access_refused"] += 1
+            _LOG.warning("device %s may not join: %s", event.eui64.hex(), event.detail or event.reason)
+            self._listener.refused(event.eui64, event.reason, event.detail)
+        elif isinstance(event, GroupKeysChanged):
+            self._group_keys.save(event.keys, event.active_index)
         elif isinstance(event, RouteSuspect):
             self.counters["route_suspect"] += 1
             _LOG.warning("route to %s is suspect: a hop did not acknowledge", event.eui64.hex())

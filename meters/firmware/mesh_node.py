@@ -11,6 +11,7 @@ from meters.firmware.storage import RecordStore
 from meters.identity import MeterIdentity
 from protocols.dlms.wrapper import Wpdu
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.mesh.authentication.trust import MeshCredentials
 from protocols.mesh.config import LinkKey, MeshConfig, RadioSettings
 from protocols.mesh.events import MeshEvent
 from protocols.mesh.runner import MeshRunner
@@ -30,13 +31,15 @@ Guard = Callable[[Callable[[], None]], None]
 
 @dataclass(frozen=True, slots=True)
 class MeshSettings:
-    """How the meter joins the mesh: network name, link keys, timer profile, radio plan."""
+    """How the meter joins the mesh: network name, link keys or its certificate, timer profile, radio plan."""
 
     network_name: str
     keys: tuple[LinkKey, ...] = field(repr=False)
     profile: TimersProfile
     active_key_index: int = 1
     radio: RadioSettings = field(default_factory=RadioSettings)
+    credentials: MeshCredentials | None = field(default=None, repr=False)
+    """With them the meter proves itself and is given the link keys; it needs none in `keys` then."""
 
 
 class MeshEndpoint:
@@ -70,6 +73,7 @@ class MeshEndpoint:
             frame_counter=first,
             start_count=start_count,
             radio=settings.radio,
+            credentials=settings.credentials,
         )
         self.runner = MeshRunner(
             config, settings.profile, timers=timers, link=link, rng=rng, on_event=self._on_event, trace=trace
