@@ -169,7 +169,7 @@ class Collector:
             return ""
         try:
             async with asyncio.timeout(self._policy.patience_s):
-                registered = await self._access.registered(identity.serial)
+                registered = await self._access.registered(identity.serial, announced_too=True)
                 while True:
                     try:
                         await self._pull(registered, identity)

@@ -39,8 +39,11 @@ class MeterAccess:
     async def until_changed(self, meter: Meter) -> None:
         await self._changes.setdefault(meter.eui64, asyncio.Event()).wait()
 
-    async def registered(self, serial: str) -> Meter:
+    async def registered(self, serial: str, *, announced_too: bool = False) -> Meter:
         """The meter as soon as it is registered; waits as long as the caller does.
+
+        With `announced_too` a meter will do that has proved itself with keys that the head-end had granted, and whose
+        registration waits for the acknowledgement: without an uplink there is none.
 
         Raises UnknownMeterError, MeterRefusedError when its registration was refused.
         """
@@ -50,6 +53,6 @@ class MeterAccess:
                 raise UnknownMeterError("no meter with this serial number has registered here")
             if meter.state is MeterState.REFUSED:
                 raise MeterRefusedError("refused", "the meter's registration was refused")
-            if meter.state is MeterState.REGISTERED:
+            if meter.state is MeterState.REGISTERED or (announced_too and meter.state is MeterState.ANNOUNCED):
                 return meter
             await self.until_changed(meter)

@@ -169,6 +169,7 @@ class Registrar:
         self._vault.keep(meter.eui64, credentials)
         self._registry.identify(meter, identity)
         self._registry.move(meter, Step.IDENTIFIED)
+        self._on_changed(meter)
         await self._announce(meter, identity)
 
     async def _ask(self, meter: Meter) -> MeterCredentials:
