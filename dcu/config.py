@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dcu.identity import DeviceIdentity
+from protocols.mesh.authentication.trust import MeshCredentials
 from protocols.mesh.config import RadioSettings
 
 
@@ -68,6 +69,8 @@ class DcuConfig:
     pan_id: int = 0x0A41
     prefix: bytes = bytes.fromhex("fd00000000000a41")
     radio: RadioSettings = field(default_factory=RadioSettings)
+    mesh_credentials: MeshCredentials | None = field(default=None, repr=False)
+    """With them meters must prove themselves by their certificates before they are given the group key."""
     timers_profile: str = "fan-small"
     parallel_readings: int = 3
     max_meters: int = 2000

@@ -37,6 +37,7 @@ from protocols.headend.messages import (
     ReadingRequest,
     RegistrationAck,
 )
+from protocols.mesh.config import LinkKey
 from protocols.ports import ByteLink, KeySource, Trace
 
 _LOG = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class Dcu:
         )
         self._router = BorderRouter(
             config,
-            RouterListener(self._reachable, self._lost, self._datagram),
+            RouterListener(self._reachable, self._lost, self._datagram, self._refused_access),
             timers=loop,
             radio=radio,
             storage=storage,
@@ -241,6 +242,14 @@ class Dcu:
             ),
         }
 
+    def rotate_group_key(self, key: LinkKey) -> None:
+        """Bring a new group key of the mesh into use. Raises LocalProtocolError for an index that cannot be."""
+        self._router.rotate_group_key(key)
+
+    def revoke_access(self, eui64: bytes) -> None:
+        """Refuse a device in the mesh from now on; the next rotation of the group key shuts it out."""
+        self._router.revoke(eui64)
+
     # between the parts
 
     def _connected(self, session_present: bool) -> None:
@@ -264,6 +273,10 @@ class Dcu:
 
     def _lost(self, eui64: bytes, why: str) -> None:
         self._registrar.vanished(eui64, why)
+
+    def _refused_access(self, eui64: bytes, reason: str, detail: str) -> None:
+        details = {"layer": "mesh", "reason": reason, "detail": detail}
+        self._headend.report(EventKind.METER_REFUSED, eui64=eui64, details=details)
 
     def _datagram(self, address: bytes, payload: bytes) -> None:
         self._sessions.datagram(address, payload)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.mesh.config import MeshConfig
+from protocols.mesh.config import LinkKey, MeshConfig
 from protocols.mesh.events import DatagramReceived, MeshEvent
 from protocols.mesh.join import JoinState
 from protocols.mesh.node import MeshNode
@@ -146,6 +146,18 @@ class MeshRunner:
         self._timer = None
         # A loop may call a hair early; the deadline that was armed is what has come.
         self.node.handle_timer(max(self._timers.time(), self._timer_at))
+        self._settle()
+
+    # group keys, at the root
+
+    def rotate_group_key(self, key: LinkKey) -> None:
+        """See MeshNode.rotate_group_key."""
+        self.node.rotate_group_key(key, self._timers.time())
+        self._settle()
+
+    def revoke(self, eui64: bytes) -> None:
+        """See MeshNode.revoke."""
+        self.node.revoke(eui64, self._timers.time())
         self._settle()
 
     # the application

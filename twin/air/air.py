@@ -351,9 +351,15 @@ class Air:
             self._trace(kind, **fields)
 
 
-def write_keys(path: Path | str, group_key: bytes) -> None:
-    """Write `keys.json` of a run folder, with which captures can be decrypted. For run folders only: it is a secret."""
-    Path(path).write_text(json.dumps({"group_key": group_key.hex()}, indent=2) + "\n", encoding="utf-8")
+def write_keys(path: Path | str, group_key: bytes, others: Mapping[int, bytes] | None = None) -> None:
+    """Write `keys.json` of a run folder, with which captures can be decrypted. For run folders only: it is a secret.
+
+    `others` are the group keys by index that rotations may bring into use.
+    """
+    document: dict[str, object] = {"group_key": group_key.hex()}
+    if others:
+        document["group_keys"] = {str(index): key.hex() for index, key in others.items()}
+    Path(path).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 __all__ = ["Air", "AirSettings", "Position", "Transmission", "write_keys"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from grid.household import Household
 from meters.hardware.flash import Flash
 from meters.hardware.metrology import NANOJOULES_PER_WH, Metrology
@@ -15,6 +17,7 @@ from twin.air.radio import Radio
 from twin.clock.clocks import RunClock
 from twin.clock.seeds import KeyFactory, Seeds
 from twin.rigs.folder import EventTrace
+from twin.rigs.mesh_identity import MeshIdentities
 from twin.rigs.provisioning import MeterProvision, Provision
 from twin.rigs.radio import timers_profile
 from twin.scenarios.schema import MeterSettings, Scenario
@@ -110,8 +113,9 @@ def build_meters(
     seeds: Seeds,
     keys: KeyFactory,
     trace: EventTrace,
+    identities: MeshIdentities | None = None,
 ) -> dict[str, RigMeter]:
-    """All meters of a scenario, still without power, by name."""
+    """All meters of a scenario, still without power, by name. With `identities` none of them has the link key."""
     mesh = MeshSettings(
         network_name=NETWORK_NAME,
         keys=(provision.link_key,),
@@ -119,7 +123,16 @@ def build_meters(
         active_key_index=provision.link_key.index,
         radio=radio_settings,
     )
-    return {item.settings.name: _build_meter(item, mesh, air, clock, seeds, keys, trace) for item in provision.meters}
+
+    def mesh_of(item: MeterProvision) -> MeshSettings:
+        if identities is None:
+            return mesh
+        return replace(mesh, keys=(), credentials=identities.meters[item.identity.eui64])
+
+    return {
+        item.settings.name: _build_meter(item, mesh_of(item), air, clock, seeds, keys, trace)
+        for item in provision.meters
+    }
 
 
 def _build_meter(

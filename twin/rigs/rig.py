@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from dcu.config import CollectionPolicy, DcuConfig
 from dcu.daemon import Dcu
 from dcu.storage import FileStorage, MemoryStorage, Storage
+from protocols.mesh.config import LinkKey
 from protocols.ports import KeySource
 from twin.air.air import Air, AirSettings, Position, write_keys
 from twin.air.pipeline import FramePipeline
@@ -19,9 +20,11 @@ from twin.clock.clocks import ClockKind, RunClock
 from twin.clock.seeds import KeyFactory, Seeds, SystemKeys
 from twin.errors import RigError
 from twin.hes.hes import Hes
+from twin.rigs.authority import RunAuthority
 from twin.rigs.brokers import BrokerRig, open_broker
 from twin.rigs.dcu import DcuClock, RigDcu
 from twin.rigs.folder import EventTrace, RunFolder
+from twin.rigs.mesh_identity import MeshIdentities, spare_group_keys
 from twin.rigs.mesh_view import MeshView
 from twin.rigs.meters import NETWORK_NAME, RigMeter, build_meters
 from twin.rigs.options import DEFAULT_DATABASE, AirKind, DcuKind, RunOptions
@@ -59,6 +62,7 @@ class Rig:
         dcu: RigDcu | QemuDcu,
         hes: Hes,
         scapy: ScapyPipeline | None,
+        spare_group_keys: Sequence[LinkKey] = (),
     ) -> None:
         self.loaded = loaded
         self.options = options
@@ -72,6 +76,8 @@ class Rig:
         self.dcu = dcu
         self.hes = hes
         self._watch = Watch(trace)
+        self.spare_group_keys = list(spare_group_keys)
+        """Group keys that a rotation may bring into use, in their order."""
         self.scapy = scapy
         """The pipeline of `--air scapy`, for filters and edits; None with `--air bytes`."""
         self._unhandled: list[str] = []
@@ -132,15 +138,18 @@ async def open_rig(
     scenario, seeds = loaded.scenario, Seeds(options.seed)
     keys = _key_factory(clock, seeds)
     parts = provision(scenario, keys("provisioning"))
+    identities = _mesh_identities(scenario, parts, clock, keys)
     async with AsyncExitStack() as stack:
-        scapy = _scapy_pipeline(options.air, parts)
+        spares = spare_group_keys(parts, keys)
+        group_keys = {item.index: item.key for item in (parts.link_key, *spares)}
+        scapy = _scapy_pipeline(options.air, group_keys)
         air = _build_air(scenario, clock, seeds, scapy, trace)
         stack.callback(air.close)
-        write_keys(folder.file(KEYS), parts.link_key.key)
+        write_keys(folder.file(KEYS), parts.link_key.key, group_keys)
         dcu_radio = air.add_radio(DCU_NODE, parts.dcu_eui64, Position(*scenario.dcu.position))
         if scenario.capture:
             air.capture_to(folder.file(CAPTURE), start_utc_s=clock.utc_s() - clock.loop.time(), observer=DCU_NODE)
-        meters = build_meters(scenario, parts, radio_settings(scenario), air, clock, seeds, keys, trace)
+        meters = build_meters(scenario, parts, radio_settings(scenario), air, clock, seeds, keys, trace, identities)
         broker = await stack.enter_async_context(
             open_broker(options.broker, scenario.dcu.id, parts, clock, seeds, folder, trace)
         )
@@ -156,6 +165,8 @@ async def open_rig(
         _announce(hes, parts)
         hes.start()
         dcu: RigDcu | QemuDcu
+        if options.dcu is DcuKind.QEMU and identities is not None:
+            raise RigError("radio.security certificates needs --dcu native: the guest is provisioned with a link key")
         if options.dcu is DcuKind.QEMU:
             dcu = await _emulated_dcu(scenario, parts, broker, clock, folder, dcu_radio, air)
         else:
@@ -163,7 +174,7 @@ async def open_rig(
             dcu_clock = DcuClock(clock)
             dcu = RigDcu(
                 lambda: Dcu(
-                    _dcu_config(scenario, parts),
+                    _dcu_config(scenario, parts, identities),
                     loop=clock.loop,
                     radio=dcu_radio.host,
                     uplink=broker.dcu_uplink(),
@@ -178,8 +189,9 @@ async def open_rig(
                 dcu_clock,
             )
         rig = Rig(
-            loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes, scapy=scapy
-        )
+            loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes, scapy=scapy,
+            spare_group_keys=spares,
+        )  # fmt: skip
         stack.push_async_callback(dcu.stop)
         dcu.start()
         await dcu.ready()
@@ -219,6 +231,15 @@ def _key_factory(clock: RunClock, seeds: Seeds) -> KeyFactory:
     return lambda _: system
 
 
+def _mesh_identities(scenario: Scenario, parts: Provision, clock: RunClock, keys: KeyFactory) -> MeshIdentities | None:
+    """None where the installer gives every meter the group key."""
+    if scenario.radio.security == "provisioned":
+        return None
+    repeatable = clock.kind is ClockKind.VIRTUAL
+    authority = RunAuthority.for_run(keys("mesh-authority"), start_utc_s=clock.utc_s(), repeatable=repeatable)
+    return MeshIdentities(parts, authority, keys, clock)
+
+
 def _dcu_storage(clock: RunClock, folder: RunFolder) -> Storage:
     return MemoryStorage() if clock.kind is ClockKind.VIRTUAL else FileStorage(folder.file("dcu"))
 
@@ -233,7 +254,7 @@ async def _emulated_dcu(
     return QemuDcu(emulated, folder.path.absolute(), clock, radio, air, provisioning)
 
 
-def _dcu_config(scenario: Scenario, parts: Provision) -> DcuConfig:
+def _dcu_config(scenario: Scenario, parts: Provision, identities: MeshIdentities | None = None) -> DcuConfig:
     return DcuConfig(
         dcu_id=scenario.dcu.id,
         eui64=parts.dcu_eui64,
@@ -242,6 +263,7 @@ def _dcu_config(scenario: Scenario, parts: Provision) -> DcuConfig:
         key_index=parts.link_key.index,
         network_name=NETWORK_NAME,
         radio=radio_settings(scenario),
+        mesh_credentials=None if identities is None else identities.dcu,
         timers_profile=timers_profile(scenario),
         collection=CollectionPolicy(local_offset_s=_local_offset_s(parts)),
     )
@@ -275,11 +297,11 @@ def _build_air(
     return air
 
 
-def _scapy_pipeline(kind: AirKind, parts: Provision) -> ScapyPipeline | None:
+def _scapy_pipeline(kind: AirKind, group_keys: dict[int, bytes]) -> ScapyPipeline | None:
     if kind is AirKind.BYTES:
         return None
     try:
         from twin.air.scapy_layers.pipeline import ScapyPipeline
     except ModuleNotFoundError as error:
         raise RigError("--air scapy needs Scapy: pip install 'openami-twin[scapy]'") from error
-    return ScapyPipeline({parts.link_key.index: parts.link_key.key})
+    return ScapyPipeline(group_keys)

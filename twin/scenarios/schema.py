@@ -21,6 +21,8 @@ class RadioSettings(FileModel):
     region: Literal["NA-1", "EU-1", "IN-1"] = "EU-1"
     data_rate_kbps: Literal[50, 100, 150, 200, 300] = 50
     max_psdu_bytes: Literal[127, 2047] = 2047
+    security: Literal["provisioned", "certificates"] = "provisioned"
+    """How a meter gets the mesh's group key: from its installer, or by proving itself with its certificate."""
     hopping: bool = False
     """Every node hops under DH1CF; otherwise all stay on channel 0."""
     shadowing_db: FiniteFloat = Field(default=0.0, ge=0, le=20)
@@ -48,6 +50,8 @@ class MeterSettings(FileModel):
     crystal_ppm: FiniteFloat | None = Field(default=None, ge=-200, le=200)
     installed_at_s: FiniteFloat = Field(default=0.0, ge=0)
     """When the meter gets its power, in seconds from the start of the run."""
+    mesh_certificate: Literal["valid", "foreign", "expired"] = "valid"
+    """What its certificate for the mesh is worth, where `radio.security` is `certificates`."""
     known_to_hes: bool = True
     """False leaves the meter out of the head-end's shipment file: it must be refused."""
     wrong_key: bool = False
@@ -131,6 +135,12 @@ class Scenario(FileModel):
             parameter = self.parameters.get(self.fleet.count)
             if parameter is None or type(parameter.default) is not int:
                 raise ValueError(f"the fleet's count {self.fleet.count!r} is not a whole-number parameter; declare it")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_fit_in_a_frame(self) -> Self:
+        if self.radio.security == "certificates" and self.radio.max_psdu_bytes < 2047:
+            raise ValueError("radio.security certificates needs radio.max_psdu_bytes 2047: EAPOL frames are not cut")
         return self
 
     @model_validator(mode="after")
