@@ -9,6 +9,7 @@ import pytest
 from conformance_runs import conform, reasons, verdicts
 
 from meters.firmware import security as meter_security
+from meters.firmware.firmware import Firmware
 from meters.firmware.objects.basic import RegisterObject
 from meters.firmware.objects.security_setup import SecuritySetupObject
 from protocols.dlms import associating, server_protection
@@ -166,3 +167,20 @@ def test_a_meter_that_crashes_is_an_error_with_its_reason(tmp_path: Path, monkey
     assert verdicts(run)["COSEM_SWEEP_READ"] is Verdict.ERROR
     assert "in the firmware" in reasons(run)["COSEM_SWEEP_READ"]
     assert "Traceback" in (tmp_path / "run.log").read_text(encoding="utf-8")
+
+
+def test_a_meter_that_pushes_in_the_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CosemServer, "notify", lambda self, client_sap, notification: notification)
+    must_fail(tmp_path, "COSEM_PUSH_2", "it is protected is 0F, must be = DB")
+
+
+def test_a_meter_that_says_other_things_over_the_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Firmware.handle
+
+    def two_faced(self: Firmware, client_sap: int, server_sap: int, apdu: bytes, channel: Any) -> bytes | None:
+        answer = plain(self, client_sap, server_sap, apdu, channel)
+        is_mesh = isinstance(channel, tuple) and isinstance(channel[0], bytes)
+        return answer[:-1] + b"?" if answer is not None and is_mesh and answer[0] == 0xC4 else answer
+
+    monkeypatch.setattr(Firmware, "handle", two_faced)
+    must_fail(tmp_path, "TRANSPORT_SameReading_1", "logical device name: the same bytes is False")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from meters.keys import MeterKeys
+from protocols.errors import BadInputError
 from twin.commands.output import STYLES, exit_status, people, print_case, write_result
 from twin.conformance.campaign import ConformOptions, ConformRun, chosen_cases, run_conformance
 from twin.conformance.cases import OUR_READING, Case
@@ -60,6 +61,8 @@ def conform(
     3: the rig could not do it.
     """
     spec = TargetSpec.parse(target)
+    if keys is not None and spec.is_emulated:
+        raise BadInputError("an emulated meter gets fresh keys from the seed; leave --keys out", key="--keys")
     options = ConformOptions(
         target=spec,
         keys_file=keys,

@@ -15,6 +15,7 @@ from twin.clock.clocks import RunClock
 from twin.clock.seeds import Seeds
 from twin.conformance.certified import Certified, certify
 from twin.conformance.links import MemoryLink
+from twin.conformance.mesh_bench import MeshBench
 
 LOAD_W = 1150.0
 """Of each phase, at its nominal voltage and a power factor of 1."""
@@ -29,7 +30,17 @@ class MeterBench:
     The verbs are those of its hardware; the firmware does not know them.
     """
 
-    def __init__(self, model: MeterModel, clock: RunClock, seeds: Seeds, suite: int, trace: Trace | None) -> None:
+    def __init__(
+        self,
+        model: MeterModel,
+        clock: RunClock,
+        seeds: Seeds,
+        suite: int,
+        trace: Trace | None,
+        *,
+        in_mesh: bool = False,
+    ) -> None:
+        """`in_mesh` gives it a radio, and a mesh to join."""
         self.model = model
         self.clock = clock
         title = model.manufacturer.encode("ascii") + bytes((0, 0, 0, 0, 1))
@@ -48,6 +59,7 @@ class MeterBench:
             seeds.stream("hardware"),
             crystal_ppm=0.0,
         )
+        self.mesh = MeshBench(clock, seeds, _EUI64) if in_mesh else None
         self.meter = Meter(
             model,
             MeterIdentity(_SERIAL, _EUI64),
@@ -57,6 +69,8 @@ class MeterBench:
             rng=seeds.stream("firmware"),
             key_source=seeds.keys("firmware"),
             trace=trace,
+            radio=None if self.mesh is None else self.mesh.meter_radio,
+            mesh=None if self.mesh is None else self.mesh.settings,
         )
         self.meter.power_on()
 
@@ -85,3 +99,5 @@ class MeterBench:
     def close(self) -> None:
         """Switch off, so that no timer of the meter is left."""
         self.meter.power_off()
+        if self.mesh is not None:
+            self.mesh.close()

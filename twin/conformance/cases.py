@@ -35,6 +35,8 @@ class Plan(enum.StrEnum):
     SECURITY_SUITE_0 = "SYMSEC_0"
     SECURITY_SUITE_1 = "SUITE_1"
     """Our own: there is no public plan for suite 1."""
+    TRANSPORT = "TRANSPORT"
+    """Our own: the same meter over each of its ways."""
     SECURITY = "SEC"
     """Our own, beside the official plan: what the requirement catalogue asks for."""
 
@@ -47,6 +49,7 @@ class Need(enum.StrEnum):
     MASTER_KEY = "the meter's master key (--keys)"
     BENCH = "bench verbs, which a stranger's meter does not have"
     HDLC = "an HDLC line; this target speaks the wrapper"
+    MESH = "a mesh of the tester's own; a stranger's meter brings its own radio"
     SUITE_0 = "keys of security suite 0"
     SUITE_1 = "keys of security suite 1, and a client's key pair that the meter trusts"
     CHANGES = "leave to change the meter for good (--allow-changes)"
@@ -83,6 +86,7 @@ _PLAN_LAYERS = {
     Plan.COSEM: Layers(7, SgamLayer.INFORMATION, UneceDimension.INFORMATIONAL),
     Plan.SECURITY_SUITE_0: Layers(7, SgamLayer.COMMUNICATION, UneceDimension.TECHNICAL),
     Plan.SECURITY_SUITE_1: Layers(7, SgamLayer.COMMUNICATION, UneceDimension.TECHNICAL),
+    Plan.TRANSPORT: Layers(4, SgamLayer.COMMUNICATION, UneceDimension.TECHNICAL),
     Plan.SECURITY: Layers(7, SgamLayer.FUNCTION, UneceDimension.ORGANIZATIONAL),
 }
 

@@ -39,7 +39,7 @@ class MemoryLink:
     async def exchange(self, client_sap: int, server_sap: int, apdu: bytes) -> bytes | None:
         answer = self._deliver(Wpdu(client_sap, server_sap, apdu).encode())
         await asyncio.sleep(0)
-        return None if answer is None else _for_client(Wpdu.decode(answer), client_sap, server_sap)
+        return None if answer is None else check_ports(Wpdu.decode(answer), client_sap, server_sap)
 
     def push(self, apdu: bytes) -> None:
         """The meter sends by itself."""
@@ -56,7 +56,8 @@ class MemoryLink:
         self._closed()
 
 
-def _for_client(wpdu: Wpdu, client_sap: int, server_sap: int) -> bytes:
+def check_ports(wpdu: Wpdu, client_sap: int, server_sap: int) -> bytes:
+    """The APDU of an answer. Raises RemoteProtocolError if it is not between these access points."""
     if (wpdu.source_port, wpdu.destination_port) != (server_sap, client_sap):
         raise RemoteProtocolError(
             f"an answer from {wpdu.source_port} to {wpdu.destination_port}, not from {server_sap} to {client_sap}",
@@ -75,7 +76,7 @@ class _QueuedLink:
 
     async def _answer(self, client_sap: int, server_sap: int) -> bytes | None:
         wpdu = await self._next(self._answer_timeout_s)
-        return None if wpdu is None else _for_client(wpdu, client_sap, server_sap)
+        return None if wpdu is None else check_ports(wpdu, client_sap, server_sap)
 
     async def unasked(self, timeout_s: float) -> bytes | None:
         wpdu = await self._next(timeout_s)

@@ -116,10 +116,14 @@ class EmulatedTarget:
         if suite and 1 not in self.model.security_suites:
             return skipped(case, clock.now(), "the model does not offer security suite 1")
         seeds = Seeds(self._seed << 32 | zlib.crc32(case.name.encode()))
-        bench = MeterBench(self.model, clock, seeds, suite, self._trace)
+        in_mesh = Need.MESH in case.needs
+        bench = MeterBench(self.model, clock, seeds, suite, self._trace, in_mesh=in_mesh)
+
+        def transcribe(link: Link) -> Link:
+            return TranscribedLink(link, self._trace, case.name, bench.keys)
 
         async def open_link() -> Link:
-            return TranscribedLink(bench.open_link(), self._trace, case.name, bench.keys)
+            return transcribe(bench.open_link())
 
         facts = TargetFacts(self.name, _saps_of(self.model), is_protected=_is_protected(self.model))
         tester = Tester(
@@ -128,6 +132,7 @@ class EmulatedTarget:
             open_link,
             seeds.keys("client"),
             open_line=lambda: TranscribedLine(MemoryLine(bench.meter, facts.saps), self._trace, case.name, bench.keys),
+            transcribe=transcribe,
             bench=bench,
         )
         try:
@@ -261,6 +266,7 @@ def unmet(case: Case, tester: Tester) -> str:
         Need.MASTER_KEY: keys is None or not keys.master_key,
         Need.BENCH: tester.bench is None,
         Need.HDLC: not tester.has_line,
+        Need.MESH: tester.bench is None or tester.bench.mesh is None,
         Need.SUITE_0: keys is None or keys.suite != 0,
         Need.SUITE_1: keys is None or keys.suite != 1 or tester.asymmetric is None,
         Need.CHANGES: not tester.may_change,

@@ -88,6 +88,7 @@ class Tester:
         key_source: KeySource,
         *,
         open_line: LineOpener | None = None,
+        transcribe: Callable[[Link], Link] = lambda link: link,
         bench: MeterBench | None = None,
         counters: CounterStore | None = None,
         may_change: bool = True,
@@ -101,6 +102,7 @@ class Tester:
         """The tester's own key pairs, where the meter trusts them."""
         self._open_link = open_link
         self._open_line = open_line
+        self._transcribe = transcribe
         self._lines: list[SerialLine] = []
         self._counters = counters or MemoryCounterStore()
         self._links: list[Link] = []
@@ -119,6 +121,14 @@ class Tester:
     @property
     def has_line(self) -> bool:
         return self._open_line is not None
+
+    async def open_mesh_link(self) -> Link:
+        """A channel over the mesh, once the meter has joined it. Raises SkipCase where there is none, RigError."""
+        if self.bench is None or self.bench.mesh is None:
+            raise SkipCase(f"needs {Need.MESH}")
+        link = self._transcribe(await self.bench.mesh.open_link())
+        self._links.append(link)
+        return link
 
     def open_line(self) -> SerialLine:
         """The serial line itself, for frames. Raises SkipCase where the target has none, RigError."""

@@ -9,6 +9,7 @@ from twin.conformance.plans import (
     security,
     security_suite_0,
     security_suite_1,
+    transport,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "security",
     "security_suite_0",
     "security_suite_1",
+    "transport",
 ]
