@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What the real parts need. Each is optional: what is missing is skipped, out loud.
-SYSTEM_PACKAGES := tshark mosquitto chromium
+SYSTEM_PACKAGES := tshark mosquitto chromium qemu-system-arm qemu-utils device-tree-compiler mtd-utils kmod \
+  gcc-arm-linux-gnueabihf libc6-dev-armhf-cross make xz-utils
 
 .PHONY: help demo test soak bench lint system venv wheel clean
 
@@ -38,6 +39,9 @@ lint: venv  ## style, types and layers only
 	$(BIN)/tox run -e lint
 
 system:  ## install system packages (apt; root)
+	@# The concentrator's image is made of Debian's armhf packages.
+	@dpkg --print-foreign-architectures | grep -qx armhf || { dpkg --add-architecture armhf && apt-get update -qq; } \
+	  || echo "no armhf packages: the concentrator's image cannot be built here"
 	@missing=""; for p in $(SYSTEM_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "installing$$missing"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi

@@ -24,6 +24,16 @@ ROOT = (
 """What the daemon runs on, from the distribution's armhf."""
 FLASH_TOOLS = ("mtd-utils", "liblzo2-2", "libzstd1")
 """For the person who looks after the flash: mtdinfo, ubinfo and their relatives."""
+FIELD_TOOLS = (
+    "hostapd", "iw", "wpasupplicant", "libnl-3-200", "libnl-genl-3-200", "libnl-route-3-200", "libdbus-1-3",
+    "libpcsclite1", "libreadline8", "libtinfo6", "libsystemd0", "libcap2", "libgcrypt20", "libgpg-error0", "liblz4-1",
+    "dropbear-bin", "libtomcrypt1", "libtommath1", "libgmp10", "linuxptp", "ethtool", "libmnl0", "tcpdump",
+    "libpcap0.8", "strace", "openssl",
+)  # fmt: skip
+"""Maintenance access over Wi-Fi and its log-in, precision time, and what a technician diagnoses with."""
+_NAMES = (
+    KERNEL, "headers", "headers-common", "kbuild", "source", "busybox-static", *ROOT, *FLASH_TOOLS, *FIELD_TOOLS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,9 @@ def resolve(workshop: Workshop, *, renew: bool = False) -> dict[str, Package]:
     """
     pins = workshop.cache / "packages.json"
     if pins.exists() and not renew:
-        return {name: Package(**entry) for name, entry in json.loads(pins.read_text(encoding="utf-8")).items()}
+        pinned = {name: Package(**entry) for name, entry in json.loads(pins.read_text(encoding="utf-8")).items()}
+        if set(_NAMES) <= set(pinned):
+            return {name: pinned[name] for name in _NAMES}
     workshop.progress("finding packages")
     kernel = _kernel_version()
     common = f"linux-headers-{kernel.removesuffix('-armmp')}-common"
@@ -53,7 +65,7 @@ def resolve(workshop: Workshop, *, renew: bool = False) -> dict[str, Package]:
         "kbuild": "linux-kbuild-6.1",
         "source": "linux-source-6.1",
         "busybox-static": f"busybox-static:{ARCHITECTURE}",
-        **{name: f"{name}:{ARCHITECTURE}" for name in (*ROOT, *FLASH_TOOLS)},
+        **{name: f"{name}:{ARCHITECTURE}" for name in (*ROOT, *FLASH_TOOLS, *FIELD_TOOLS)},
     }
     found = _locate(wanted)
     text = json.dumps({name: asdict(package) for name, package in found.items()}, indent=2)
@@ -74,7 +86,8 @@ def _locate(wanted: dict[str, str]) -> dict[str, Package]:
     try:
         text = run("apt-get", "download", "--print-uris", "-qq", *wanted.values())
     except BuildError as error:
-        raise BuildError(f"{error}\nthe package sources are needed: {_ADVICE}") from error
+        said = [line.strip() for line in str(error).splitlines() if line.strip().startswith("E:")]
+        raise BuildError(f"apt does not offer what is needed: {' '.join(said) or error}; {_ADVICE}") from error
     by_name = {match["file"].partition("_")[0]: match for match in _URI.finditer(text)}
     found = {}
     for name, full_name in wanted.items():

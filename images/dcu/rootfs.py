@@ -36,7 +36,7 @@ def make_tree(
     """Fill the empty folder `root` with the concentrator's root file system."""
     for name in _FOLDERS:
         (root / name).mkdir(parents=True)
-    packages.unpack([files[name] for name in (*packages.ROOT, *packages.FLASH_TOOLS)], root)
+    packages.unpack([files[name] for name in (*packages.ROOT, *packages.FLASH_TOOLS, *packages.FIELD_TOOLS)], root)
     for name in _LEFT_OUT:
         shutil.rmtree(root / name, ignore_errors=True)
     _install_busybox(root, files["busybox-static"])

@@ -15,6 +15,7 @@ from protocols.errors import TwinError
 
 Progress = Callable[[str], None]
 _LAST_LINES = 12
+_KEPT_RESULTS = 5
 
 
 class BuildError(TwinError):
@@ -113,6 +114,7 @@ class Workshop:
         key = hashlib.sha256("\0".join([name, *inputs]).encode()).hexdigest()[:16]
         done = self.cache / f"{name}-{key}"
         if done.is_dir():
+            os.utime(done)
             return done
         with self._locked(name):
             if done.is_dir():
@@ -127,13 +129,14 @@ class Workshop:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
             partial.rename(done)
+            self._forget_old(name)
         return done
 
-    def clean(self, keep: set[Path]) -> None:
-        """Remove results that are not in `keep`."""
-        for entry in sorted(self.cache.iterdir()):
-            if entry.is_dir() and entry not in keep:
-                shutil.rmtree(entry, ignore_errors=True)
+    def _forget_old(self, name: str) -> None:
+        """Keep the results that were used last: sources change often, and an image is large."""
+        results = sorted(self.cache.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in results[_KEPT_RESULTS:]:
+            shutil.rmtree(old, ignore_errors=True)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:

@@ -46,11 +46,23 @@ def _package(module: str, extra: str, used_by: str) -> Need:
     return Need(module, "Python package", used_by, f"pip install 'openami-twin[{extra}]'")
 
 
+_IMAGE_PROGRAMS = {
+    "qemu-img": "qemu-utils",
+    "mkfs.ubifs": "mtd-utils",
+    "fdtput": "device-tree-compiler",
+    "depmod": "kmod",
+    "make": "make",
+    "xz": "xz-utils",
+    "arm-linux-gnueabihf-gcc": "gcc-arm-linux-gnueabihf",
+}
+"""Those of the image's recipe that a machine with QEMU may lack; `twin dcu build` names any of them."""
+
 NEEDS = (
     _program("mosquitto", "mosquitto", "twin run --broker mosquitto", "-h"),
     _program("tshark", "tshark", "independent check of air.pcap in the tests", "--version"),
     _program("chromium", "chromium", "screenshots of the report and the console in the tests", "--version"),
     _program("qemu-system-arm", "qemu-system-arm", "twin run --dcu qemu, twin dcu", "--version"),
+    *(_program(name, package, "twin dcu build", "--version") for name, package in _IMAGE_PROGRAMS.items()),
     _program("dockerd", "docker.io", "twin run --meters container, twin images", "--version"),
     _package("scapy", "scapy", "twin run --air scapy, Scapy layers and fault verbs"),
     _package("amqtt", "mqtt", "twin run --broker embedded"),

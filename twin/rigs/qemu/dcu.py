@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dcu.config import DcuConfig
-from images.dcu.build import Image, build_image, default_cache
+from images.dcu.build import Image, Vendor, build_image, default_cache
 from images.dcu.workshop import Progress
 from protocols.mesh.config import RadioSettings
 from protocols.ports import ByteLink
@@ -39,10 +39,12 @@ class Emulated:
     ready: Path
 
 
-def prepare(progress: Progress, cache: Path | None = None) -> Emulated:
+def prepare(
+    progress: Progress, cache: Path | None = None, *, vendor: Vendor | None = None, renew_packages: bool = False
+) -> Emulated:
     """Build image and snapshot if the cache does not have them. Blocks; raises BuildError or RigError."""
     cache = cache or default_cache()
-    image = build_image(cache, progress)
+    image = build_image(cache, progress, vendor=vendor, renew_packages=renew_packages)
     return Emulated(image, ready_card(image, cache, progress))
 
 

@@ -15,7 +15,6 @@ from protocols.ports import ByteLink
 from twin.errors import RigError
 
 _LOG = logging.getLogger(__name__)
-_PROMPT = "# "
 _KEPT_BYTES = 256 * 1024
 
 
@@ -69,6 +68,7 @@ class Console:
     def __init__(self, line: SerialSocket) -> None:
         self._line = line
         self._text = ""
+        self._follower: Callable[[bytes], None] | None = None
         self._more = asyncio.Event()
         self._numbers = itertools.count(1)
         self._turn = asyncio.Lock()
@@ -77,6 +77,12 @@ class Console:
     def _received(self, data: bytes) -> None:
         self._text = (self._text + data.decode("utf-8", errors="replace"))[-_KEPT_BYTES:]
         self._more.set()
+        if self._follower is not None:
+            self._follower(data)
+
+    def follow(self, callback: Callable[[bytes], None]) -> None:
+        """Give everything that the console says from now on to `callback`, too."""
+        self._follower = callback
 
     @property
     def text(self) -> str:
