@@ -22,7 +22,7 @@ from typing import TextIO
 from dcu import __version__
 from dcu.config_file import Provisioning, load
 from dcu.serial_link import SerialError
-from dcu.service import Concentrator, Service, ServiceOptions, wait_for_signal
+from dcu.service import Concentrator, Service, ServiceOptions, end_on_signal
 from dcu.storage import StorageError
 from dcu.watchdog import Watchdog
 from protocols.errors import BadInputError
@@ -61,9 +61,10 @@ async def _run(provisioning: Provisioning, trace_file: TextIO | None) -> int:
         if not ending.done():
             ending.set_result(why)
 
+    end_on_signal(loop, ending)
     concentrator = Concentrator(provisioning, loop, trace_file, lost)
     try:
-        reason = await wait_for_signal(loop, ending)
+        reason = await ending
     finally:
         await concentrator.stop()
     return EXIT_UNUSABLE if reason else EXIT_OK

@@ -135,8 +135,8 @@ def _mqtt_options(broker: BrokerAddress) -> MqttOptions:
     )
 
 
-async def wait_for_signal(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[str]) -> str:
-    """Until SIGTERM or SIGINT (an empty text), or until somebody else sets the reason."""
+def end_on_signal(loop: asyncio.AbstractEventLoop, ending: asyncio.Future[str]) -> None:
+    """From now on SIGTERM and SIGINT set an empty reason. Asked for before anything of the daemon is seen outside."""
 
     def end() -> None:
         if not ending.done():
@@ -144,7 +144,6 @@ async def wait_for_signal(loop: asyncio.AbstractEventLoop, ending: asyncio.Futur
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
-    return await ending
 
 
 class Service:
@@ -184,6 +183,7 @@ class Service:
 
     async def run(self) -> str:
         """Until a signal (an empty text) or until the radio's line is lost or a restart is asked for (a reason)."""
+        end_on_signal(self._loop, self._ending)
         try:
             found = self._store.load()
         except BadInputError as error:
@@ -194,7 +194,7 @@ class Service:
         self._loop.call_later(_CONFIRM_INTERVAL_S, self._confirm_update)
         _LOG.info("maintenance on %s: %s", self._options.maintenance_device, self.state)
         try:
-            return await wait_for_signal(self._loop, self._ending)
+            return await self._ending
         finally:
             if self._concentrator is not None:
                 await self._concentrator.stop()

@@ -149,7 +149,7 @@ def test_messages_go_both_ways_and_are_confirmed(tmp_path: Path) -> None:
 
 
 @needs_mosquitto
-def test_a_broker_that_goes_away_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_a_broker_that_goes_away_loses_nothing_and_keeps_the_order(tmp_path: Path) -> None:
     async def body(broker: Broker) -> None:
         heard, other = Heard(), Heard()
         with running(uplink(broker.port, "dcu"), heard) as link, running(uplink(broker.port, "hes"), other) as peer:
@@ -162,9 +162,12 @@ def test_a_broker_that_goes_away_loses_and_doubles_nothing(tmp_path: Path) -> No
             ids += [link.publish("readings", b"%d" % number) for number in range(3, 60)]
             await broker.start()
             await until(lambda: len(heard.confirmed) == 60)
-            await until(lambda: len(other.messages) >= 60)
+            await until(lambda: int(other.messages[-1][1]) == 59)
             assert heard.confirmed == ids
-            assert [int(payload) for _, payload in other.messages] == list(range(60))
+            numbers = [int(payload) for _, payload in other.messages]
+            # At least once: what was not acknowledged when the broker died may come again, and nothing else.
+            assert list(dict.fromkeys(numbers)) == list(range(60))
+            assert all(numbers.count(number) == 1 for number in range(3, 60))
             assert heard.sessions == [False, True]
             assert heard.reasons
 

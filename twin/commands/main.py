@@ -12,7 +12,7 @@ from importlib import metadata
 import typer
 
 from protocols.errors import BadInputError, TwinError
-from twin.commands import conform, dcu, doctor, meter, run
+from twin.commands import conform, dcu, der, doctor, meter, run, trip
 from twin.commands.output import ExitStatus, complain
 
 app = typer.Typer(
@@ -42,7 +42,7 @@ def _common(
     )
 
 
-for verb in (run, conform, meter, dcu, doctor):
+for verb in (run, conform, meter, trip, der, dcu, doctor):
     verb.register(app)
 
 
