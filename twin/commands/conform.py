@@ -33,7 +33,8 @@ def conform(
         typer.Option(
             metavar="TARGET",
             help="twin (our IHM-5000), model:NAME|FILE, tcp://HOST:PORT, udp://HOST:PORT or hdlc:DEVICE. A stranger's "
-            "access points go behind it: ?public=16&reader=32&management=1&server=1.",
+            "access points go behind it: ?public=16&reader=32&management=1&server=1, "
+            "and a serial line's physical address: &physical=17.",
         ),
     ] = "twin",
     keys: Annotated[

@@ -1,13 +1,16 @@
-"""The cases, a module a plan. Importing this package declares all of them."""
+"""The cases, a module a group. Importing this package declares all of them, in this order within each plan."""
 
 from twin.conformance.plans import (
     application,
     cosem,
     data_services,
-    hdlc,
+    hdlc_frames,
+    hdlc_modes,
     profiles,
     security,
     security_suite_0,
+    security_suite_0_keys,
+    security_suite_0_policies,
     security_suite_1,
     transport,
 )
@@ -16,10 +19,13 @@ __all__ = [
     "application",
     "cosem",
     "data_services",
-    "hdlc",
+    "hdlc_frames",
+    "hdlc_modes",
     "profiles",
     "security",
     "security_suite_0",
+    "security_suite_0_keys",
+    "security_suite_0_policies",
     "security_suite_1",
     "transport",
 ]

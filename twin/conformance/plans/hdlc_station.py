@@ -11,6 +11,7 @@ from protocols.errors import RemoteProtocolError
 from twin.conformance.plans.answers import SILENCE
 from twin.conformance.serial import RESPONSE_S, SerialLine, server_address
 from twin.conformance.tester import NoAnswerError, Role, Tester
+from twin.conformance.verdicts import Record, equals
 
 _MODULUS = 8
 _MOST_FRAMES = 10_000
@@ -133,3 +134,9 @@ def _without_llc(content: bytes) -> bytes:
 def in_words(frames: list[Frame]) -> str:
     """The types of frames, in order."""
     return " ".join(frame.type.name for frame in frames) or SILENCE
+
+
+async def still_connects(station: Station, record: Record) -> None:
+    """Whatever was refused, a right SNRM is answered afterwards."""
+    record.measure("a right SNRM afterwards", await station.connect(), limit=equals("UA"))
+    record.measure("DISC", await station.disconnect(), limit=equals("UA"))

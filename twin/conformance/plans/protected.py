@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from protocols.dlms.action import MethodReference
+from protocols.dlms.data import Data, Tag
+from protocols.dlms.enums import ActionResult
 from protocols.dlms.get import GetRequestNormal
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.security.ciphering import (
@@ -17,7 +20,7 @@ from protocols.dlms.security.ciphering import (
 )
 from protocols.dlms.security.gcm import Gcm
 from protocols.errors import RemoteProtocolError
-from twin.conformance.plans.answers import in_words
+from twin.conformance.plans.answers import in_words, outcome_of
 from twin.conformance.plans.application import NAME_REFERENCE
 from twin.conformance.tester import Dialogue, Role, Tester
 from twin.conformance.verdicts import Record, equals
@@ -86,3 +89,19 @@ async def answer_to(dialogue: Dialogue, apdu: bytes, ciphering: Ciphering | None
         _, _, plain = unsealed(ciphering or dialogue.security.ciphering, answer)
         return in_words(plain)
     return f"unprotected {in_words(answer)}"
+
+
+async def policy_of(dialogue: Dialogue) -> int:
+    """The security policy as the security setup shows it; 0 if it shows none."""
+    value = await dialogue.value(SECURITY_SETUP_CLASS, SECURITY_SETUP, 2)
+    return int(value.value) if value.tag == Tag.ENUM else 0
+
+
+async def invoke_setup(dialogue: Dialogue, method_id: int, argument: Data) -> str:
+    """What a method of the security setup comes to, in words."""
+    return await outcome_of(_result(dialogue, method_id, argument))
+
+
+async def _result(dialogue: Dialogue, method_id: int, argument: Data) -> ActionResult:
+    reference = MethodReference(SECURITY_SETUP_CLASS, SECURITY_SETUP, method_id)
+    return (await dialogue.action(reference, argument)).result

@@ -1,29 +1,24 @@
-"""Security suite 0 (names SYMSEC_0 of the public list): ciphered associations, counters, keys, policies."""
+"""Security suite 0 (names SYMSEC_0 of the public list): ciphered associations, counters, protected data."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from protocols.dlms.acse import Aarq, Rlrq
+from protocols.dlms.acse import Rlrq
 from protocols.dlms.action import ActionRequestNormal, MethodReference
-from protocols.dlms.data import Data, Tag, array, enumerated, integer, octet_string, structure
-from protocols.dlms.enums import ActionResult, Conformance, DataAccessResult
+from protocols.dlms.data import Data, integer
+from protocols.dlms.enums import Conformance, DataAccessResult
 from protocols.dlms.get import AttributeReference
 from protocols.dlms.initiate import InitiateRequest
 from protocols.dlms.object_list import ObjectListElement
 from protocols.dlms.objects import Access
 from protocols.dlms.security.ciphering import DED_TAGS, wrap
 from protocols.dlms.security.gcm import Gcm
-from protocols.dlms.security.key_management import KeyId, key_transfer
 from protocols.dlms.security.keys import Policy
 from protocols.dlms.set import SetRequestNormal
 from protocols.meter_identity import LOGICAL_DEVICE_NAME
 from twin.conformance.cases import Need, Plan, SkipCase, case
 from twin.conformance.plans.answers import DATA, NOT_SERVED, SUCCESS, in_words, outcome_of
 from twin.conformance.plans.protected import (
-    AUTHENTICATED_ONLY,
     BOTH,
-    ENCRYPTED_ONLY,
     GET_NAME,
     SECURITY_SETUP,
     SECURITY_SETUP_CLASS,
@@ -31,11 +26,12 @@ from twin.conformance.plans.protected import (
     general_glo,
     glo,
     open_protected,
+    policy_of,
     sealed,
     unsealed,
 )
 from twin.conformance.tester import Dialogue, Role, Tester
-from twin.conformance.verdicts import Record, at_least, differs_from, equals
+from twin.conformance.verdicts import Record, differs_from, equals
 
 _PLAN = Plan.SECURITY_SUITE_0
 _KEYS = (Need.KEYS, Need.SUITE_0)
@@ -138,147 +134,6 @@ async def _fra_count_3(tester: Tester, record: Record) -> None:
     )
     counters = [await _answer_counter(dialogue) for _ in range(3)]
     record.measure("the meter's counters rise", counters[0] < counters[1] < counters[2], limit=equals(True))
-
-
-# keys
-
-
-async def _transfer(tester: Tester, dialogue: Dialogue, key_id: KeyId, key: bytes, master: bytes | None = None) -> str:
-    if tester.keys is None:
-        raise SkipCase("needs the meter's keys (--keys)")
-    argument = key_transfer(master or tester.keys.master_key, {key_id: key})
-    return await _invoke(dialogue, argument)
-
-
-async def _invoke(dialogue: Dialogue, argument: Data, method_id: int = 2) -> str:
-    return await outcome_of(_result(dialogue, method_id, argument))
-
-
-async def _result(dialogue: Dialogue, method_id: int, argument: Data) -> ActionResult:
-    reference = MethodReference(SECURITY_SETUP_CLASS, SECURITY_SETUP, method_id)
-    return (await dialogue.action(reference, argument)).result
-
-
-async def _opens(tester: Tester, **keys: bytes) -> str:
-    """What an association under these keys comes to: "accepted", or why not."""
-    await tester.catch_up()
-    dialogue = await tester.dialogue(Role.MANAGEMENT, security=tester.security(keys))
-    outcome = await dialogue.try_to_associate()
-    if outcome == "accepted":
-        await dialogue.value(1, LOGICAL_DEVICE_NAME)
-    return outcome
-
-
-async def _change_key(tester: Tester, record: Record, key_id: KeyId) -> None:
-    """Transfer a new key, show that it holds and the old one does not, and put the old one back."""
-    dialogue = await open_protected(tester, record)
-    if dialogue is None or tester.symmetric is None:
-        return
-    name = key_id.field_name
-    old, new = getattr(tester.symmetric, name), tester.key_source.random_bytes(16)
-    outcome = await _transfer(tester, dialogue, key_id, new)
-    record.measure("key_transfer", outcome, limit=equals(SUCCESS))
-    if outcome != SUCCESS:
-        return
-    if key_id is KeyId.BROADCAST:
-        record.measure("the unicast keys still hold", await _opens(tester), limit=equals("accepted"))
-    else:
-        record.measure("an association under the old key", await _opens(tester), limit=differs_from("accepted"))
-        record.measure(
-            "an association under the new key", await _opens(tester, **{name: new}), limit=equals("accepted")
-        )
-        if tester.bench is not None:
-            tester.bench.power_cycle()
-            outcome = await _opens(tester, **{name: new})
-            record.measure("the new key after a power cut", outcome, limit=equals("accepted"))
-    changed = {} if key_id is KeyId.BROADCAST else {name: new}
-    await tester.catch_up()
-    again = await tester.dialogue(Role.MANAGEMENT, security=tester.security(changed))
-    await again.associate()
-    record.measure("the old key is put back", await _transfer(tester, again, key_id, old), limit=equals(SUCCESS))
-    record.measure("an association under it", await _opens(tester), limit=equals("accepted"))
-
-
-_TRANSFER = (*_KEYS, Need.MASTER_KEY, Need.CHANGES)
-
-
-@case(
-    "Key_Tx_P1",
-    _PLAN,
-    "A new global unicast encryption key is taken, holds from then on, and survives a power cut.",
-    shows=("SEC-2", "SEC-1"),
-    needs=_TRANSFER,
-)
-async def _key_tx_p1(tester: Tester, record: Record) -> None:
-    await _change_key(tester, record, KeyId.ENCRYPTION)
-
-
-@case(
-    "Key_Tx_P2",
-    _PLAN,
-    "A new global broadcast key is taken, and the unicast keys stay as they are.",
-    shows="SEC-2",
-    needs=_TRANSFER,
-)
-async def _key_tx_p2(tester: Tester, record: Record) -> None:
-    await _change_key(tester, record, KeyId.BROADCAST)
-
-
-@case(
-    "Key_Tx_P3",
-    _PLAN,
-    "A new authentication key is taken, holds from then on, and survives a power cut.",
-    shows=("SEC-2", "SEC-1"),
-    needs=_TRANSFER,
-)
-async def _key_tx_p3(tester: Tester, record: Record) -> None:
-    await _change_key(tester, record, KeyId.AUTHENTICATION)
-
-
-@case(
-    "Key_Tx_N1",
-    _PLAN,
-    "A key that is not wrapped with the master key is refused, and the old one holds.",
-    shows="SEC-2",
-    needs=(*_KEYS, Need.MASTER_KEY),
-)
-async def _key_tx_n1(tester: Tester, record: Record) -> None:
-    dialogue = await open_protected(tester, record)
-    if dialogue is None:
-        return
-    new, wrong_master = tester.key_source.random_bytes(16), tester.key_source.random_bytes(16)
-    for key_id in (KeyId.ENCRYPTION, KeyId.AUTHENTICATION, KeyId.BROADCAST, KeyId.MASTER):
-        outcome = await _transfer(tester, dialogue, key_id, new, wrong_master)
-        record.measure(f"{key_id.field_name} key under another master key", outcome, limit=NOT_SERVED)
-    record.measure("an association under the old keys", await _opens(tester), limit=equals("accepted"))
-
-
-@case(
-    "Key_Tx_N2",
-    _PLAN,
-    "Malformed key data is refused whole, and the old keys hold.",
-    shows="SEC-2",
-    needs=(*_KEYS, Need.MASTER_KEY),
-)
-async def _key_tx_n2(tester: Tester, record: Record) -> None:
-    dialogue = await open_protected(tester, record)
-    if dialogue is None or tester.keys is None:
-        return
-    (right,) = key_transfer(tester.keys.master_key, {KeyId.ENCRYPTION: tester.key_source.random_bytes(16)}).value
-    wrapped = right.value[1].value
-    tampered = bytes((wrapped[0] ^ 1,)) + wrapped[1:]
-    wrong = {
-        "an empty array": array(()),
-        "not an array": right,
-        "an unknown key id": array((structure(enumerated(9), octet_string(wrapped)),)),
-        "a truncated wrapping": array((structure(enumerated(0), octet_string(wrapped[:-1])),)),
-        "a tampered wrapping": array((structure(enumerated(0), octet_string(tampered)),)),
-        "a right key and a tampered one": array((right, structure(enumerated(2), octet_string(tampered)))),
-        "an element too many": array((structure(enumerated(0), octet_string(wrapped), integer(0)),)),
-    }
-    for name, argument in wrong.items():
-        record.measure(name, await _invoke(dialogue, argument), limit=NOT_SERVED)
-    record.measure("an association under the old keys", await _opens(tester), limit=equals("accepted"))
 
 
 @case(
@@ -403,7 +258,7 @@ async def _rel_n1(tester: Tester, record: Record) -> None:
     dialogue = await open_protected(tester, record)
     if dialogue is None:
         return
-    if not await _policy(dialogue) & _REQUEST_BITS:
+    if not await policy_of(dialogue) & _REQUEST_BITS:
         raise SkipCase("the meter's policy asks for no protection")
     initiate = InitiateRequest(dialogue.client.config.conformance, 1024).encode()
     tampered = bytearray(wrap(0x21, sealed(dialogue, initiate)))
@@ -420,92 +275,3 @@ async def _rel_n1(tester: Tester, record: Record) -> None:
     await dialogue.release()
     outcome = await answer_to(dialogue, glo(sealed(dialogue, GET_NAME)))
     record.measure("GET after a right RLRQ", outcome, limit=NOT_SERVED)
-
-
-# policies
-
-
-async def _policy(dialogue: Dialogue) -> int:
-    value = await dialogue.value(SECURITY_SETUP_CLASS, SECURITY_SETUP, 2)
-    return int(value.value) if value.tag == Tag.ENUM else 0
-
-
-async def _under_policy(tester: Tester, record: Record, bits: int) -> Dialogue | None:
-    """A dialogue under a policy that asks for `bits`. Raises SkipCase if the policy does not."""
-    dialogue = await open_protected(tester, record)
-    if dialogue is None:
-        return None
-    policy = await _policy(dialogue)
-    record.measure("security policy", f"{policy:02X}")
-    if policy & bits != bits:
-        raise SkipCase(f"the meter's policy {policy:02X} does not ask for {bits:02X}")
-    return dialogue
-
-
-@case(
-    "SecPol_1",
-    _PLAN,
-    "A policy that asks for protected requests: unprotected ones are refused, in the association and at its opening.",
-    shows=("SEC-1", "SEC-3"),
-    needs=_KEYS,
-)
-async def _sec_pol_1(tester: Tester, record: Record) -> None:
-    dialogue = await _under_policy(tester, record, int(Policy.AUTHENTICATED_REQUEST))
-    if dialogue is None:
-        return
-    record.measure("GET in the clear", in_words(await dialogue.raw(GET_NAME)), limit=NOT_SERVED)
-    outcome = await answer_to(dialogue, glo(sealed(dialogue, GET_NAME, control=0)))
-    record.measure("GET in a security header without protection", outcome, limit=NOT_SERVED)
-    initiate = InitiateRequest(dialogue.client.config.conformance, 1024).encode()
-    fresh = await tester.dialogue(Role.MANAGEMENT)
-    plain = replace(Aarq.decode(fresh.client.associate()), user_information=initiate).encode()
-    record.measure(
-        "AARQ with a plain InitiateRequest", in_words(await fresh.raw(plain)), limit=differs_from("accepted")
-    )
-    outcome = await answer_to(dialogue, glo(sealed(dialogue, GET_NAME)))
-    record.measure("GET as the policy asks for it", outcome, limit=equals(DATA))
-
-
-@case(
-    "SecPol_2",
-    _PLAN,
-    "A policy that asks for authentication and encryption: either alone is refused.",
-    shows="SEC-1",
-    needs=_KEYS,
-)
-async def _sec_pol_2(tester: Tester, record: Record) -> None:
-    dialogue = await _under_policy(tester, record, _REQUEST_BITS)
-    if dialogue is None:
-        return
-    for name, control in (("authenticated only", AUTHENTICATED_ONLY), ("encrypted only", ENCRYPTED_ONLY)):
-        outcome = await answer_to(dialogue, glo(sealed(dialogue, GET_NAME, control=control)))
-        record.measure(f"GET, {name}", outcome, limit=NOT_SERVED)
-    answer = await dialogue.must_answer(glo(sealed(dialogue, GET_NAME)))
-    control, _, plain = unsealed(dialogue.security.ciphering, answer)
-    record.measure("GET, authenticated and encrypted", in_words(plain), limit=equals(DATA))
-    record.measure("protection of its answer", control & BOTH, limit=at_least(BOTH))
-
-
-@case(
-    "SecPol_3",
-    _PLAN,
-    "A policy is not made weaker: neither by its method, nor by writing it, nor by a power cut.",
-    shows=("SEC-1", "SEC-3"),
-    needs=(*_KEYS, Need.CHANGES),
-)
-async def _sec_pol_3(tester: Tester, record: Record) -> None:
-    dialogue = await _under_policy(tester, record, _REQUEST_BITS)
-    if dialogue is None:
-        return
-    before = await _policy(dialogue)
-    for name, weaker in (("nothing", 0), ("authentication alone", before & ~0x48)):
-        record.measure(f"activating {name}", await _invoke(dialogue, enumerated(weaker), 1), limit=NOT_SERVED)
-        reference = AttributeReference(SECURITY_SETUP_CLASS, SECURITY_SETUP, 2)
-        outcome = await outcome_of(dialogue.set(reference, enumerated(weaker)))
-        record.measure(f"writing {name}", outcome, limit=NOT_SERVED)
-    record.measure("the policy afterwards", f"{await _policy(dialogue):02X}", limit=equals(f"{before:02X}"))
-    if tester.bench is not None:
-        tester.bench.power_cycle()
-        again = await open_protected(tester, record, "an association after a power cut")
-        if again is not None:
-            record.measure("the policy then", f"{await _policy(again):02X}", limit=equals(f"{before:02X}"))
