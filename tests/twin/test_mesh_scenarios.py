@@ -1,0 +1,89 @@
+"""The mesh's scenarios: small samples in every test run, whole towns and many seeds in the soak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twin_runs import twin_run
+
+from protocols.errors import BadInputError
+from twin.scenarios.fleet import fleet_rows
+from twin.scenarios.healing_steps import quantile
+from twin.scenarios.loading import load_scenario
+from twin.scenarios.schema import Fleet
+
+
+def play(folder: Path, scenario: str, *settings: str, seed: int = 1) -> None:
+    """The run must pass."""
+    words = [word for setting in settings for word in ("--set", setting)]
+    run = twin_run(folder, scenario, "--seed", str(seed), *words)
+    assert run.status == 0, run.stderr
+
+
+@pytest.mark.requirement("NET-1")
+@pytest.mark.requirement("NET-3")
+def test_range_wood_hostile_frames_and_flood_are_as_they_must_be(tmp_path: Path) -> None:
+    play(tmp_path, "mesh-space")
+
+
+@pytest.mark.requirement("NET-2")
+def test_a_small_town_heals(tmp_path: Path) -> None:
+    play(tmp_path, "mesh-healing", "nodes=16", "relays=1", "readings=30")
+
+
+@pytest.mark.requirement("OSI-2")
+@pytest.mark.requirement("NET-3")
+def test_the_village_works_while_its_radios_hop(tmp_path: Path) -> None:
+    play(tmp_path, "village", "radio.hopping=true", "radio.data_rate_kbps=150")
+
+
+@pytest.mark.soak
+@pytest.mark.requirement("NET-2")
+@pytest.mark.parametrize("seed", range(1, 21))
+def test_a_hundred_meters_heal_whatever_the_seed(tmp_path: Path, seed: int) -> None:
+    play(tmp_path, "mesh-healing", "relays=5", seed=seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("nodes", [100, 300])
+def test_a_town_registers_and_is_read_for_a_day(tmp_path: Path, nodes: int) -> None:
+    play(tmp_path, "mesh-scale", f"nodes={nodes}")
+
+
+@pytest.mark.soak
+def test_a_town_of_500_repeats_itself(tmp_path: Path) -> None:
+    runs = []
+    for name in ("first", "again"):
+        run = twin_run(tmp_path / name, "mesh-scale", "--set", "nodes=500", "--set", "hours=2")
+        runs.append((run.folder / "events.jsonl").read_bytes())
+    assert runs[0] == runs[1]
+
+
+def test_a_fleet_has_as_many_meters_as_were_asked_for_around_the_concentrator() -> None:
+    scenario = load_scenario("mesh-scale", ["nodes=37"]).scenario
+    assert len(scenario.meters) == 37
+    assert len({meter.serial for meter in scenario.meters}) == 37
+    east_m = [meter.position[0] for meter in scenario.meters]
+    assert abs(sum(east_m) / len(east_m)) < 200.0
+
+
+def test_a_fleet_stays_where_it_was_when_it_is_asked_for_again() -> None:
+    fleet = Fleet(count="nodes", spacing_m=200, jitter_m=30)
+    assert fleet_rows(fleet, 20, (0.0, 0.0)) == fleet_rows(fleet, 20, (0.0, 0.0))
+
+
+def test_a_fleet_without_its_parameter_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "town.yaml"
+    file.write_text(
+        "scenario: town\ntitle: A town\ndcu: {id: IHM4000-0001, position: [0, 0]}\n"
+        "fleet: {count: houses, spacing_m: 100}\nscript:\n  - {step: join}\n"
+    )
+    with pytest.raises(BadInputError, match="houses"):
+        load_scenario(str(file))
+
+
+def test_quantiles_are_values_that_were_seen() -> None:
+    assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert quantile([3.0, 1.0, 2.0], 0.95) == 3.0
+    assert quantile([1.0], 0.01) == 1.0
