@@ -51,6 +51,26 @@ class CollectionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockPolicy:
+    """Time synchronization of meters (use case VI), in seconds.
+
+    A clock that is off by more than `limit_s` starts a round, at most one in `least_between_s`; after it every clock
+    is within `goal_s`. All clocks are read once a day, `check_after_s` after local midnight. `usual_way_s` is how long
+    a datagram takes to a meter that was never measured. A concentrator that lost its reference more than
+    `longest_holdover_s` ago sets no clock.
+    """
+
+    limit_s: float = 2.0
+    goal_s: float = 1.0
+    check_after_s: float = 10_800.0
+    least_between_s: float = 900.0
+    settle_s: float = 5.0
+    spacing_s: float = 0.5
+    usual_way_s: float = 0.3
+    longest_holdover_s: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
 class DcuConfig:
     """Identity and settings of one concentrator.
 
@@ -80,3 +100,4 @@ class DcuConfig:
     identity: DeviceIdentity | None = None
     """For meters of security suite 1; without it, they are refused."""
     collection: CollectionPolicy = CollectionPolicy()
+    clocks: ClockPolicy = ClockPolicy()

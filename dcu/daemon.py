@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 from dcu import __version__
 from dcu.border_router import BorderRouter, Reachability, RouterListener
+from dcu.broadcast import ClockBroadcaster, UnicastCarrier
 from dcu.bundles import BundleStore
+from dcu.clock_sync import ClockSync
 from dcu.collector import Collector
 from dcu.config import DcuConfig
 from dcu.headend import Headend
@@ -25,6 +27,7 @@ from dcu.sessions import Sessions
 from dcu.storage import Storage
 from dcu.tables import TableReader
 from dcu.tasks import TaskGroup
+from dcu.timekeeping import TimeQuality, system_time
 from dcu.uplink import Uplink, UplinkListener
 from dcu.vault import CredentialVault
 from protocols.dlms.security.signing import RandomSigner
@@ -37,6 +40,7 @@ from protocols.headend.messages import (
     ReadingRequest,
     RegistrationAck,
 )
+from protocols.headend.time_check import ClockQuery, ClockReport
 from protocols.mesh.config import LinkKey
 from protocols.ports import ByteLink, KeySource, Trace
 
@@ -48,8 +52,9 @@ class Dcu:
     """One concentrator on one event loop, between a radio and an uplink.
 
     Everything that it knows of the outside comes in here: `radio` carries RCP frames, `storage` survives it, `utc_s`
-    is its own wall clock in seconds since 1970. An instance runs once; a restart is a new instance over the same
-    storage. `make_signer` is how it signs where it proves itself by a certificate.
+    is its own wall clock in seconds since 1970, and `time_quality` says how good that is. An instance runs once; a
+    restart is a new instance over the same storage. `make_signer` is how it signs where it proves itself by a
+    certificate.
 
     Raises StorageError when the storage cannot be written at the start: counters would be used twice; BadInputError for
     an identity that cannot be read.
@@ -68,9 +73,11 @@ class Dcu:
         utc_s: Callable[[], float],
         trace: Trace,
         make_signer: SignerFactory = RandomSigner,
+        time_quality: Callable[[], TimeQuality] = system_time,
     ) -> None:
         self.config = config
         self._uplink = uplink
+        self._time_quality = time_quality
         self._trace = trace
         self._ended = asyncio.Event()
         self._tasks = TaskGroup(loop, trace)
@@ -111,11 +118,12 @@ class Dcu:
             else ClientKeys(config.identity, config.system_title, utc_s=utc_s, make_signer=make_signer),
         )
         self._access = MeterAccess(self.registry, config.parallel_readings)
+        vault = CredentialVault(storage, config.link_key, key_source)
         self._registrar = Registrar(
             config.registration,
             registry=self.registry,
             sessions=self._sessions,
-            vault=CredentialVault(storage, config.link_key, key_source),
+            vault=vault,
             headend=self._headend,
             rng=rng,
             tasks=self._tasks,
@@ -129,6 +137,7 @@ class Dcu:
             tasks=self._tasks,
             utc_s=utc_s,
             on_refused=self._registrar.refused,
+            on_clock=lambda meter, *times_s: self._clocks.noticed(meter, *times_s),
             trace=trace,
         )
         reader = TableReader(storage)
@@ -161,11 +170,27 @@ class Dcu:
             on_refused=self._registrar.refused,
             trace=trace,
         )
+        self._clocks = ClockSync(
+            config.clocks,
+            local_offset_s=config.collection.local_offset_s,
+            headend=self._headend,
+            registry=self.registry,
+            sessions=self._sessions,
+            access=self._access,
+            vault=vault,
+            broadcaster=ClockBroadcaster(storage, config.system_title),
+            carrier=UnicastCarrier(self._sessions.send_to),
+            tasks=self._tasks,
+            utc_s=utc_s,
+            quality=time_quality,
+            trace=trace,
+        )
         self._headend.on(Credentials, self._credentials)
         self._headend.on(RegistrationAck, self._acknowledged)
         self._headend.on(ReadingRequest, self._requested)
         self._headend.on(ProfileRequest, self._profile_requested)
         self._headend.on(BundleAck, self._bundle_acknowledged)
+        self._headend.on(ClockQuery, self._clock_asked)
 
     # life
 
@@ -187,6 +212,7 @@ class Dcu:
         self._profiles.resume()
         self._bundles.start()
         self._collector.start()
+        self._clocks.start()
 
     async def stop(self) -> None:
         """Orderly end: running requests are answered `error`, the status goes to offline, the session is closed."""
@@ -233,6 +259,7 @@ class Dcu:
             "profiles": Counter(self._profiles.counters),
             "collection": Counter(self._collector.counters),
             "bundles": Counter(self._bundles.counters),
+            "clocks": Counter(self._clocks.counters),
             "headend": Counter(self._headend.counters),
             "outbox": Counter(
                 taken=outbox.taken,
@@ -249,6 +276,10 @@ class Dcu:
     def revoke_access(self, eui64: bytes) -> None:
         """Refuse a device in the mesh from now on; the next rotation of the group key shuts it out."""
         self._router.revoke(eui64)
+
+    async def synchronize_clocks(self) -> None:
+        """A round of time synchronization now, whatever the clocks show."""
+        await self._clocks.synchronize("asked for")
 
     # between the parts
 
@@ -306,6 +337,14 @@ class Dcu:
     def _bundle_acknowledged(self, message: Message) -> None:
         if isinstance(message, BundleAck):
             self._bundles.acknowledged(message)
+
+    def _clock_asked(self, message: Message) -> None:
+        """Answered at once or never: an answer that waits in a queue says nothing."""
+        if isinstance(message, ClockQuery) and self._uplink.is_connected:
+            quality, now_ms = self._time_quality(), self._headend.utc_ms()
+            self._headend.send(
+                ClockReport(message.id, message.sent_utc_ms, now_ms, now_ms, quality.source, int(quality.holdover_s))
+            )
 
 
 def _count_start(storage: Storage) -> int:

@@ -12,7 +12,9 @@ from dcu.errors import MeterRefusedError, NoAnswerError
 from dcu.identity import ClientKeys, MeterTrust
 from dcu.readings import ReadingOutcome, ReadingPlan, Result, text_of
 from dcu.registry import MeterIdentity
+from protocols.dlms.action import MethodReference
 from protocols.dlms.client import (
+    ActionDone,
     Associated,
     AttributeReference,
     ClientAssociation,
@@ -25,9 +27,10 @@ from protocols.dlms.client import (
     Refused,
     RequestFailed,
     Send,
+    SetDone,
 )
 from protocols.dlms.data import Data, Tag
-from protocols.dlms.enums import Conformance, DataAccessResult, Mechanism
+from protocols.dlms.enums import ActionResult, Conformance, DataAccessResult, Mechanism
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.security.agreement import encode_public_key
 from protocols.dlms.security.counters import CounterStore
@@ -197,6 +200,32 @@ class MeterSession:
                 await self._associate()
             return await self._get(references)
 
+    async def open(self) -> None:
+        """Associate if need be: what follows then takes one exchange. Raises NoAnswerError, MeterRefusedError."""
+        async with self._lock:
+            if self._client.state is not ClientState.ASSOCIATED:
+                await self._associate()
+
+    async def set_once(self, reference: AttributeReference, value: Data) -> bool:
+        """Write an attribute, sent once: for what must not be done late or twice. Whether the meter did it."""
+        event = await self._once(lambda: self._client.set(reference, value))
+        return isinstance(event, SetDone) and event.results == (DataAccessResult.SUCCESS,)
+
+    async def invoke_once(self, reference: MethodReference, argument: Data) -> bool:
+        """Invoke a method, sent once. Whether the meter did it. Raises NoAnswerError, MeterRefusedError."""
+        event = await self._once(lambda: self._client.action(reference, argument))
+        return isinstance(event, ActionDone) and event.outcomes[0].result is ActionResult.SUCCESS
+
+    async def _once(self, request: Callable[[], bytes]) -> Event:
+        async with self._lock:
+            if self._client.state is not ClientState.ASSOCIATED:
+                await self._associate()
+            try:
+                return await self._exchange(self._client, request(), attempts=1)
+            except BaseException:
+                self._abandon()
+                raise
+
     def close(self) -> None:
         """Use the association no more: whoever waits in it gets NoAnswerError. The meter's side ends with its next."""
         self._is_closed = True
@@ -299,13 +328,14 @@ class MeterSession:
             await self._associate()
         return results
 
-    async def _exchange(self, client: ClientAssociation, apdu: bytes) -> Event:
+    async def _exchange(self, client: ClientAssociation, apdu: bytes, attempts: int | None = None) -> Event:
         """Send, and wait for what it leads to; repeat when nothing comes. Raises NoAnswerError."""
         if self._is_closed:
             raise NoAnswerError("the session was closed")
         self._send(client, apdu)
         wait_s = self._timeouts.response_s
-        for attempt in range(self._timeouts.attempts):
+        attempts = self._timeouts.attempts if attempts is None else attempts
+        for attempt in range(attempts):
             if attempt:
                 if client.state is ClientState.IDLE:
                     raise NoAnswerError("the association was closed while a request was out")
@@ -316,7 +346,7 @@ class MeterSession:
             if event is not None:
                 return event
         self.counters["unanswered"] += 1
-        raise NoAnswerError(f"no answer after {self._timeouts.attempts} attempts")
+        raise NoAnswerError(f"no answer after {attempts} attempts")
 
     async def _next_event(self, client: ClientAssociation, wait_s: float) -> Event | None:
         """The next event that ends an exchange; every step on the way to it starts the wait anew."""

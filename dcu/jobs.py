@@ -51,16 +51,19 @@ class ReadingJobs:
         tasks: TaskGroup,
         utc_s: Callable[[], float],
         on_refused: Callable[[Meter, MeterRefusedError], None],
+        on_clock: Callable[[Meter, float, float, float], None],
         trace: Trace,
         limit: int = 1000,
     ) -> None:
-        """`limit` is how many requests may wait together; those beyond it are answered with an error."""
+        """`on_clock` is told meter, its time, and our time before and after it was read (UTC, s). `limit` is how many
+        requests may wait together; those beyond it are answered with an error."""
         self._headend = headend
         self._registry = registry
         self._sessions = sessions
         self._tasks = tasks
         self._utc_s = utc_s
         self._on_refused = on_refused
+        self._on_clock = on_clock
         self._trace = trace
         self._limit = limit
         self._access = access
@@ -134,7 +137,11 @@ class ReadingJobs:
     async def _attempt(self, job: _Job, meter: Meter) -> ReadingOutcome:
         async with self._access.turn(meter):
             job.attempts += 1
-            return await self._sessions.find(meter.eui64).read(job.request.objects)
+            asked_s = self._utc_s()
+            outcome = await self._sessions.find(meter.eui64).read(job.request.objects)
+            if outcome.meter_time_utc_ms is not None:
+                self._on_clock(meter, outcome.meter_time_utc_ms / 1000, asked_s, self._utc_s())
+            return outcome
 
     def _respond(self, job: _Job, status: ReadingStatus, detail: str, outcome: ReadingOutcome | None = None) -> None:
         request = job.request

@@ -97,6 +97,10 @@ class Sessions:
             total.update(session.counters)
         return total
 
+    def send_to(self, eui64: bytes, datagram: bytes) -> None:
+        """A datagram outside of the meter's session."""
+        self._send_to(eui64, datagram)
+
     def _send_to(self, eui64: bytes, datagram: bytes) -> None:
         place = self._where(eui64)
         if place is None:

@@ -32,8 +32,10 @@ from protocols.headend.messages import (
 )
 from protocols.headend.quantities import BY_NAME, ON_DEMAND
 from protocols.headend.shapes import utc_text
+from protocols.headend.time_check import ClockReport
 from protocols.headend.topics import TO_HEADEND, Topic
 from protocols.ports import Cancellable, Timers, Trace
+from twin.hes.clocks import ClockService
 from twin.hes.profiles import ProfileService
 from twin.hes.store import Store
 from twin.hes.tables import MeterState, Request, RequestStatus
@@ -103,6 +105,15 @@ class HesService:
             trace=trace,
             uplink_margin_s=self.settings.uplink_margin_s,
         )
+        self.clocks = ClockService(
+            store,
+            timers=timers,
+            now_ms=self.now_ms,
+            send=self._send,
+            add_event=lambda event: store.add_event(SOURCE, event, self.now_ms()),
+            prefix=self._prefix,
+            trace=trace,
+        )
         for request in store.pending_requests():
             self._arm(request)
 
@@ -118,6 +129,7 @@ class HesService:
             timer.cancel()
         self._deadlines.clear()
         self.profiles.stop()
+        self.clocks.stop()
 
     # from the concentrators
 
@@ -150,6 +162,8 @@ class HesService:
                 self.profiles.take_end(dcu_id, message)
             case BundlePart():
                 self.profiles.take_part(dcu_id, message)
+            case ClockReport():
+                self.counters.late_responses += not self.clocks.take(dcu_id, message)
             case DcuStatus():
                 if self.store.set_status(dcu_id, message, self.now_ms()):
                     self._trace("hes.dcu_status", dcu=dcu_id, state=message.state.value)

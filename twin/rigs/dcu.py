@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dcu.daemon import Dcu
+from dcu.timekeeping import TimeQuality
+from protocols.headend.time_check import TimeSource
 from twin.air.air import Air
 from twin.air.radio import Radio
 from twin.clock.clocks import RunClock
 
 
 class DcuClock:
-    """The concentrator's own wall clock: true time plus `offset_s`, which a test may set."""
+    """The concentrator's own wall clock, kept by GPS: true time plus `offset_s`. A test may set this and `quality`."""
 
     def __init__(self, clock: RunClock) -> None:
         self._clock = clock
         self.offset_s = 0.0
+        self.quality = TimeQuality(TimeSource.GPS)
 
     def utc_s(self) -> float:
         return self._clock.utc_s() + self.offset_s

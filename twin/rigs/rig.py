@@ -183,6 +183,7 @@ async def open_rig(
                     rng=dcu_rng,
                     utc_s=dcu_clock.utc_s,
                     trace=trace.of(DCU_NODE),
+                    time_quality=lambda: dcu_clock.quality,
                 ),
                 dcu_radio,
                 air,
