@@ -160,11 +160,22 @@ class Hes:
         authentication_key: bytes,
         security_suite: int = 0,
         broadcast_key: bytes | None = None,
+        signing_certificate_pem: str | None = None,
+        agreement_certificate_pem: str | None = None,
     ) -> None:
         """Announce a meter, as a manufacturer's shipment file does: it may register from now on."""
         self.store.add_shipment(
             eui64,
-            MeterCredentials(serial, system_title, security_suite, encryption_key, authentication_key, broadcast_key),
+            MeterCredentials(
+                serial,
+                system_title,
+                security_suite,
+                encryption_key,
+                authentication_key,
+                broadcast_key,
+                signing_certificate_pem,
+                agreement_certificate_pem,
+            ),
         )
 
     def revoke(self, serial: str, reason: str = "revoked by the operator") -> None:

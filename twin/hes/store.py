@@ -26,6 +26,7 @@ from protocols.headend.messages import (
     RegistrationStatus,
 )
 from protocols.headend.quantities import BY_OBIS
+from twin.hes.certificates import certificate_objection
 from twin.hes.profile_store import ProfileStore
 from twin.hes.tables import (
     Base,
@@ -350,7 +351,9 @@ def _objection(shipment: Shipment | None, message: Registration) -> str:
         return "the serial number is not the one that was shipped with this EUI-64"
     if shipment.system_title != message.system_title.hex():
         return "the system title is not the one that was shipped"
-    return ""
+    if message.security_suite < shipment.security_suite:
+        return "the security suite is lower than the one that was shipped"
+    return certificate_objection(shipment.signing_certificate_pem, message)
 
 
 def _upsert_meter(session: Session, dcu_id: str, message: Registration, now_ms: int) -> RegistrationStatus:
@@ -365,6 +368,7 @@ def _upsert_meter(session: Session, dcu_id: str, message: Registration, now_ms: 
     meter.security_suite = message.security_suite
     meter.authentication_mechanism = message.authentication_mechanism
     meter.public_keys_json = json.dumps([[item.purpose.value, item.key.hex()] for item in message.public_keys])
+    meter.signing_certificate_pem = message.signing_certificate_pem
     meter.dcu_id, meter.state = dcu_id, MeterState.REGISTERED.value
     meter.registrations += 1
     meter.last_registered_utc_ms = now_ms

@@ -63,6 +63,7 @@ class Meter(Base):
     security_suite: Mapped[int]
     authentication_mechanism: Mapped[int]
     public_keys_json: Mapped[str] = mapped_column(Text)
+    signing_certificate_pem: Mapped[str | None] = mapped_column(Text)
     dcu_id: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
     registrations: Mapped[int]

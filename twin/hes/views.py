@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from protocols.headend.json_text import decimal_text
 from protocols.headend.quantities import BY_NAME, BY_OBIS, QUANTITIES
 from protocols.headend.shapes import utc_text
+from twin.hes.certificates import CertificateSummary, summary
 from twin.hes.tables import DcuRecord, EventRecord, Meter, Reading, Request
 
 _PER_KILO = {"W": "kW", "Wh": "kWh", "var": "kvar", "varh": "kvarh", "VA": "kVA", "VAh": "kVAh"}
@@ -41,6 +42,7 @@ class MeterView(BaseModel):
     security_suite: int
     authentication_mechanism: int
     public_keys: list[PublicKeyView]
+    certificate: CertificateSummary | None = Field(description="What the meter proved itself by, under suite 1")
     dcu_id: str
     state: str = Field(description="registered, unreachable, refused or revoked")
     registrations: int = Field(description="How often it has registered; power recovery adds one, never a row")
@@ -162,6 +164,7 @@ def meter_view(row: Meter) -> MeterView:
         security_suite=row.security_suite,
         authentication_mechanism=row.authentication_mechanism,
         public_keys=[PublicKeyView(purpose=purpose, key=key) for purpose, key in json.loads(row.public_keys_json)],
+        certificate=None if row.signing_certificate_pem is None else summary(row.signing_certificate_pem),
         dcu_id=row.dcu_id,
         state=row.state,
         registrations=row.registrations,

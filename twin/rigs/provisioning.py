@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from dcu.identity import DeviceIdentity
 from meters.keys import MeterKeys
 from meters.meter import MeterIdentity
 from meters.models.library import load_model
 from meters.models.schema import MeterModel
+from protocols.errors import BadInputError
 from protocols.mesh.config import LinkKey
 from protocols.ports import KeySource
+from twin.rigs.authority import DeviceCertificates
 from twin.scenarios.schema import MeterSettings, Scenario
 
 # Locally administered EUI-64s (bit 1 of the first byte): no manufacturer's block is claimed for devices that do not
@@ -29,6 +32,8 @@ class MeterProvision:
     keys: MeterKeys = field(repr=False)
     headend_keys: MeterKeys | None = field(repr=False)
     """None where the head-end does not know the meter."""
+    shipped_certificates: DeviceCertificates | None = None
+    """What the head-end was told of its certificates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,12 @@ class Provision:
     dcu_password: str = field(repr=False)
     headend_password: str = field(repr=False)
     meters: tuple[MeterProvision, ...]
+    dcu_identity: DeviceIdentity | None = field(default=None, repr=False)
 
 
 def provision(scenario: Scenario, keys: KeySource) -> Provision:
-    """Draw identities and keys for a scenario from `keys`. Raises BadInputError for a model that does not exist."""
+    """Draw identities and keys for a scenario from `keys`. Raises BadInputError for a model that does not exist, or
+    has not the suite that is asked of it."""
     dcu_system_title = _DCU_TITLE_PREFIX + (1).to_bytes(5, "big")
     link_key = LinkKey(1, keys.random_bytes(16))
     dcu_password, headend_password = keys.random_bytes(16).hex(), keys.random_bytes(16).hex()
@@ -67,7 +74,9 @@ def _meter(
     settings: MeterSettings, model: MeterModel, number: int, client_title: bytes, source: KeySource
 ) -> MeterProvision:
     title = model.manufacturer.encode("ascii") + number.to_bytes(5, "big")
-    keys = MeterKeys.generate(source, system_title=title, client_system_title=client_title)
+    if settings.suite and settings.suite not in model.security_suites:
+        raise BadInputError(f"model {model.model} has no suite {settings.suite}", key=f"meters.{settings.name}")
+    keys = MeterKeys.generate(source, system_title=title, client_system_title=client_title, suite=settings.suite)
     headend_keys: MeterKeys | None = keys
     if settings.wrong_key:
         headend_keys = replace(keys, encryption_key=source.random_bytes(16))

@@ -23,6 +23,7 @@ from twin.hes.hes import Hes
 from twin.rigs.authority import RunAuthority
 from twin.rigs.brokers import BrokerRig, open_broker
 from twin.rigs.dcu import DcuClock, RigDcu
+from twin.rigs.dlms_identity import certified
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.mesh_identity import MeshIdentities, spare_group_keys
 from twin.rigs.mesh_view import MeshView
@@ -137,8 +138,10 @@ async def open_rig(
     """Build and start every part; stop them all again, in the reverse order, whatever happens."""
     scenario, seeds = loaded.scenario, Seeds(options.seed)
     keys = _key_factory(clock, seeds)
-    parts = provision(scenario, keys("provisioning"))
-    identities = _mesh_identities(scenario, parts, clock, keys)
+    repeatable = clock.kind is ClockKind.VIRTUAL
+    authority = RunAuthority.for_run(keys("authority"), start_utc_s=clock.utc_s(), repeatable=repeatable)
+    parts = certified(provision(scenario, keys("provisioning")), authority, keys)
+    identities = _mesh_identities(scenario, parts, authority, clock, keys)
     async with AsyncExitStack() as stack:
         spares = spare_group_keys(parts, keys)
         group_keys = {item.index: item.key for item in (parts.link_key, *spares)}
@@ -183,6 +186,7 @@ async def open_rig(
                     rng=dcu_rng,
                     utc_s=dcu_clock.utc_s,
                     trace=trace.of(DCU_NODE),
+                    make_signer=authority.make_signer,
                     time_quality=lambda: dcu_clock.quality,
                 ),
                 dcu_radio,
@@ -211,7 +215,7 @@ def _store_url(options: RunOptions, folder: RunFolder) -> str:
 def _announce(hes: Hes, parts: Provision) -> None:
     """The manufacturer's shipment file, as far as the scenario lets the head-end have it."""
     for meter in parts.meters:
-        keys = meter.headend_keys
+        keys, certificates = meter.headend_keys, meter.shipped_certificates
         if keys is not None:
             hes.add_shipment(
                 meter.identity.serial,
@@ -221,6 +225,8 @@ def _announce(hes: Hes, parts: Provision) -> None:
                 authentication_key=keys.authentication_key,
                 security_suite=keys.suite,
                 broadcast_key=keys.broadcast_key,
+                signing_certificate_pem=None if certificates is None else certificates.signing.pem(),
+                agreement_certificate_pem=None if certificates is None else certificates.agreement.pem(),
             )
 
 
@@ -232,7 +238,9 @@ def _key_factory(clock: RunClock, seeds: Seeds) -> KeyFactory:
     return lambda _: system
 
 
-def _mesh_identities(scenario: Scenario, parts: Provision, clock: RunClock, keys: KeyFactory) -> MeshIdentities | None:
+def _mesh_identities(
+    scenario: Scenario, parts: Provision, authority: RunAuthority, clock: RunClock, keys: KeyFactory
+) -> MeshIdentities | None:
     """None where the installer gives every meter the group key."""
     if scenario.radio.security == "provisioned":
         return None
@@ -266,6 +274,7 @@ def _dcu_config(scenario: Scenario, parts: Provision, identities: MeshIdentities
         radio=radio_settings(scenario),
         mesh_credentials=None if identities is None else identities.dcu,
         timers_profile=timers_profile(scenario),
+        identity=parts.dcu_identity,
         collection=CollectionPolicy(local_offset_s=_local_offset_s(parts)),
     )
 

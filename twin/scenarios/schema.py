@@ -52,6 +52,10 @@ class MeterSettings(FileModel):
     """When the meter gets its power, in seconds from the start of the run."""
     mesh_certificate: Literal["valid", "foreign", "expired"] = "valid"
     """What its certificate for the mesh is worth, where `radio.security` is `certificates`."""
+    suite: Literal[0, 1] = 0
+    """Security suite: 0 proves itself by a symmetric key, 1 by a certificate."""
+    certificate: Literal["valid", "foreign", "expired"] = "valid"
+    """What its certificate is worth under suite 1. `foreign` is a counterfeit: another authority issued it."""
     known_to_hes: bool = True
     """False leaves the meter out of the head-end's shipment file: it must be refused."""
     wrong_key: bool = False

@@ -51,8 +51,19 @@ async def register(rig: Rig, record: Record, meters: Sequence[str] | None = None
     record.measure("time until the last one was registered", rig.clock.now() - started_s, unit="s")
     agreed = sum(_row_agrees(meter, rows.get(meter.serial)) for meter in expected)
     record.measure("rows that agree with the meters' own identity", agreed, limit=equals(len(wanted)))
-    mutual = sum(row.authentication_mechanism == 5 for row in rows.values())
-    record.measure("meters authenticated mutually by HLS 5 (GMAC)", mutual, limit=equals(len(wanted)))
+    for suite, how in enumerate(("HLS 5 (GMAC)", "HLS 7 (ECDSA, certificates)")):
+        of_suite = [meter for meter in expected if meter.settings.suite == suite]
+        mutual = sum(_is_mutual(suite, rows.get(meter.serial)) for meter in of_suite)
+        if of_suite:
+            record.measure(f"meters authenticated mutually by {how}", mutual, limit=equals(len(of_suite)))
+
+
+def _is_mutual(suite: int, row: MeterRow | None) -> bool:
+    """Both sides proved themselves: under suite 1 by signatures, and the head-end has the meter's certificate."""
+    if row is None:
+        return False
+    has_certificate = row.signing_certificate_pem is not None
+    return (row.security_suite, row.authentication_mechanism, has_certificate) == ((0, 5, False), (1, 7, True))[suite]
 
 
 def _row_agrees(meter: RigMeter, row: MeterRow | None) -> bool:
@@ -70,8 +81,10 @@ def _row_agrees(meter: RigMeter, row: MeterRow | None) -> bool:
 
 
 @step("a meter is refused", timeout_s=120, requirement="UC-I.3")
-async def refused(rig: Rig, record: Record, meter: str, event: str, within_s: float = 60.0) -> None:
-    """It is in the mesh, but the head-end keeps no row of it, and has an event that says why."""
+async def refused(
+    rig: Rig, record: Record, meter: str, event: str, within_s: float = 60.0, reason: str | None = None
+) -> None:
+    """It is in the mesh, but the head-end keeps no row of it, and has an event that says why: with `reason` in it."""
     target = rig.meter(meter)
     mine = target.eui64.hex()
 
@@ -81,6 +94,9 @@ async def refused(rig: Rig, record: Record, meter: str, event: str, within_s: fl
     await rig.until(lambda: bool(logged()), timeout_s=within_s)
     record.measure(f"events {event!r} about the meter", len(logged()), limit=at_least(1))
     record.measure("what the event says", logged()[0].details_json if logged() else None, limit=differs_from("{}"))
+    if reason is not None:
+        saying = sum(reason in row.details_json for row in logged())
+        record.measure(f"events that say {reason!r}", saying, limit=at_least(1))
     await asyncio.sleep(within_s)
     state = next((row.state for row in rig.hes.meters() if row.serial == target.serial), "no row")
     record.measure("the meter at the head-end", state, limit=differs_from(MeterState.REGISTERED.value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,8 @@ def guest_provisioning(config: DcuConfig, broker: tuple[str, int] | None, passwo
             "password": password,
         },
     }
+    if config.identity is not None:
+        document["identity"] = asdict(config.identity)
     return GuestProvisioning(document)
 
 
