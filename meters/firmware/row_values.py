@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from meters.firmware.objects.basic import INTEGER_RANGES
+from meters.firmware.integers import INTEGER_RANGES
 from meters.firmware.profiles import CLOCK_BYTES
 from meters.models.schema import ObjectRow
 from protocols.dlms.data import Tag

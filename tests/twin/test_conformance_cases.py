@@ -11,7 +11,8 @@ from conformance_runs import conform, verdicts
 from meters.keys import MeterKeys
 from twin.clock.seeds import Seeds
 from twin.conformance.campaign import ConformRun
-from twin.conformance.cases import OUR_READING, Case, Plan, all_cases
+from twin.conformance.cases import OUR_READING, Case, Plan
+from twin.conformance.library import all_cases
 from twin.conformance.report import to_html, to_junit
 from twin.conformance.transcript import redact, secrets_of
 from twin.conformance.verdicts import Verdict

@@ -21,7 +21,8 @@ from protocols.dlms.hdlc.server import HdlcServer, HdlcServerConfig
 from twin.clock.clocks import VirtualClock
 from twin.clock.seeds import Seeds
 from twin.conformance.bench import MeterBench
-from twin.conformance.cases import Plan, all_cases
+from twin.conformance.cases import Plan
+from twin.conformance.library import all_cases
 from twin.conformance.runner import START
 from twin.conformance.verdicts import Verdict
 from twin.errors import RigError

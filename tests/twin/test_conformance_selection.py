@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.errors import BadInputError
-from twin.conformance.cases import all_cases
+from twin.conformance.library import all_cases
 from twin.conformance.selection import Shard, compile_expression, select
 from twin.conformance.targets import Saps, TargetKind, TargetSpec
 

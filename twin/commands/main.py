@@ -5,18 +5,46 @@ Exit status: 0 everything passed, 1 something failed, 2 usage or a bad file, 3 t
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from importlib import metadata
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from protocols.errors import BadInputError, TwinError
-from twin.commands import conform, dcu, der, doctor, meter, run, trip
 from twin.commands.output import ExitStatus, complain
+
+VERBS = ("run", "conform", "meter", "trip", "der", "dcu", "doctor")
+"""In the order of the help text; each is a module of this package with a function `register`."""
+
+
+class Verbs(TyperGroup):
+    """Imports the module of a verb when the verb is asked for: nobody waits for what another verb needs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"twin.commands.{cmd_name}")
+        alone = typer.Typer()
+        alone.callback()(_nothing)
+        module.register(alone)
+        group: Any = typer.main.get_command(alone)
+        return group.commands[cmd_name]
+
+
+def _nothing() -> None:
+    """Makes a group of a Typer with one command."""
+
 
 app = typer.Typer(
     name="twin",
+    cls=Verbs,
     help="A digital twin of an OpenAMI smart-metering system, for integration tests.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -40,10 +68,6 @@ def _common(
         stream=sys.stderr,
         format="%(levelname)s %(name)s: %(message)s",
     )
-
-
-for verb in (run, conform, meter, trip, der, dcu, doctor):
-    verb.register(app)
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from meters.keys import MeterKeys
 from twin.conformance.baseline import Baseline, Comparison
-from twin.conformance.cases import OUR_READING, Case, all_cases
+from twin.conformance.cases import OUR_READING, Case
+from twin.conformance.library import all_cases
 from twin.conformance.report import RunReport, write_report
 from twin.conformance.runner import CaseClock, EmulatedTarget, Progress, StrangerTarget, Target, run_cases
 from twin.conformance.selection import Shard, select

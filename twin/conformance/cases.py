@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from protocols.errors import LocalProtocolError, TwinError
+from protocols.errors import LocalProtocolError
 from twin.conformance.catalogue import requirement as catalogue_row
+from twin.conformance.needs import Need
 from twin.conformance.verdicts import Layers, Record, SgamLayer, UneceDimension
 
 if TYPE_CHECKING:
@@ -39,24 +40,6 @@ class Plan(enum.StrEnum):
     """Our own: the same meter over each of its ways."""
     SECURITY = "SEC"
     """Our own, beside the official plan: what the requirement catalogue asks for."""
-
-
-class Need(enum.StrEnum):
-    """What a case cannot do without; the text completes "needs …"."""
-
-    KEYS = "the meter's keys (--keys)"
-    READER_SECRET = "the reader's secret (--keys)"  # noqa: S105 (a text, not a secret)
-    MASTER_KEY = "the meter's master key (--keys)"
-    BENCH = "bench verbs, which a stranger's meter does not have"
-    HDLC = "an HDLC line; this target speaks the wrapper"
-    MESH = "a mesh of the tester's own; a stranger's meter brings its own radio"
-    SUITE_0 = "keys of security suite 0"
-    SUITE_1 = "keys of security suite 1, and a client's key pair that the meter trusts"
-    CHANGES = "leave to change the meter for good (--allow-changes)"
-
-
-class SkipCase(TwinError):  # noqa: N818 (a verdict, not a fault)
-    """Raised by a case that cannot say anything about this target; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +112,7 @@ def case(
     return register
 
 
-def all_cases() -> tuple[Case, ...]:
-    """Every case, plan by plan and in each plan as its module declares them."""
-    import twin.conformance.plans  # noqa: F401 (declares them)
-
+def declared_cases() -> tuple[Case, ...]:
+    """The cases of the modules imported so far, plan by plan and in each plan as its module declares them."""
     order = list(Plan)
     return tuple(sorted(_CASES.values(), key=lambda item: order.index(item.plan)))

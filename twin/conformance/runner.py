@@ -20,8 +20,9 @@ from protocols.ports import KeySource, Trace
 from twin.clock.clocks import ClockKind, RealClock, RunClock, VirtualClock
 from twin.clock.seeds import Seeds, SystemKeys
 from twin.conformance.bench import MeterBench
-from twin.conformance.cases import Case, Need, SkipCase
+from twin.conformance.cases import Case
 from twin.conformance.links import Link, open_tcp, open_udp
+from twin.conformance.needs import Need, SkipCase
 from twin.conformance.serial import BorrowedLine, DeviceLine, HdlcLink, HdlcPort, MemoryLine, SerialLine
 from twin.conformance.targets import Saps, TargetKind, TargetSpec
 from twin.conformance.tester import NoAnswerError, Role, TargetFacts, Tester

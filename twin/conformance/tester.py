@@ -26,8 +26,8 @@ from protocols.dlms.security.peer import AsymmetricKeys
 from protocols.errors import RemoteProtocolError
 from protocols.ports import KeySource
 from twin.conformance.bench import CLIENT_SYSTEM_TITLE, MeterBench
-from twin.conformance.cases import Need, SkipCase
 from twin.conformance.links import Link
+from twin.conformance.needs import Need, SkipCase
 from twin.conformance.serial import LineOpener, SerialLine
 from twin.conformance.targets import Saps
 

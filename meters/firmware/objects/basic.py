@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, ClassVar
 
 from meters.firmware.clock import MeterClock
+from meters.firmware.integers import INTEGER_RANGES
 from meters.firmware.measurements import Measurements
 from meters.firmware.objects.classes import DATA, DEMAND_REGISTER, EXTENDED_REGISTER, REGISTER
 from meters.firmware.quantities import DEMAND_FIELDS, MeasuredQuantity, scaled
@@ -29,17 +30,6 @@ if TYPE_CHECKING:
     from meters.firmware.objects.shown import Shown
     from meters.firmware.services import Services
     from meters.models.schema import ObjectRow
-
-INTEGER_RANGES: dict[Tag, tuple[int, int]] = {
-    Tag.INTEGER: (-(1 << 7), (1 << 7) - 1),
-    Tag.LONG: (-(1 << 15), (1 << 15) - 1),
-    Tag.DOUBLE_LONG: (-(1 << 31), (1 << 31) - 1),
-    Tag.LONG64: (-(1 << 63), (1 << 63) - 1),
-    Tag.UNSIGNED: (0, (1 << 8) - 1),
-    Tag.LONG_UNSIGNED: (0, (1 << 16) - 1),
-    Tag.DOUBLE_LONG_UNSIGNED: (0, (1 << 32) - 1),
-    Tag.LONG64_UNSIGNED: (0, (1 << 64) - 1),
-}
 
 
 @functools.cache

@@ -14,7 +14,8 @@ from protocols.dlms.reading import CURRENT_ASSOCIATION
 from protocols.dlms.security.ciphering import DED_TAGS, wrap
 from protocols.dlms.set import SetRequestNormal
 from protocols.meter_identity import LOGICAL_DEVICE_NAME
-from twin.conformance.cases import Need, Plan, SkipCase, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import Need, SkipCase
 from twin.conformance.plans.answers import (
     DATA,
     NOT_ACCEPTED,

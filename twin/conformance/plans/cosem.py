@@ -16,7 +16,8 @@ from protocols.dlms.reading import CURRENT_ASSOCIATION, ServiceRefused
 from protocols.dlms.set import SetRequestNormal
 from protocols.errors import RemoteProtocolError
 from protocols.meter_identity import LOGICAL_DEVICE_NAME
-from twin.conformance.cases import Need, Plan, SkipCase, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import Need, SkipCase
 from twin.conformance.plans.answers import DATA, NOT_SERVED, outcome_of, result_in_words
 from twin.conformance.plans.cosem_types import METHOD_COUNTS, type_fault
 from twin.conformance.tester import Dialogue, Role, Tester

@@ -9,7 +9,8 @@ from protocols.dlms.obis import ObisCode
 from protocols.dlms.reading import CURRENT_ASSOCIATION
 from protocols.dlms.set import SetRequestNormal
 from protocols.meter_identity import LOGICAL_DEVICE_NAME
-from twin.conformance.cases import Plan, SkipCase, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import SkipCase
 from twin.conformance.plans.answers import DATA, NOT_SERVED, in_words, refused_as
 from twin.conformance.plans.application import GET_NAME, short_names_offered
 from twin.conformance.tester import Dialogue, Role, Tester

@@ -6,7 +6,8 @@ from protocols.dlms.get import AttributeReference, GetRequestNormal
 from protocols.dlms.hdlc.frames import FLAG, FrameType, HdlcAddress, checksum
 from protocols.dlms.hdlc.parameters import LinkParameters
 from protocols.dlms.reading import CURRENT_ASSOCIATION
-from twin.conformance.cases import Need, Plan, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import Need
 from twin.conformance.plans.answers import SILENCE
 from twin.conformance.plans.hdlc_station import Station, in_words, still_connects
 from twin.conformance.tester import Tester

@@ -7,7 +7,8 @@ from protocols.dlms.get import AttributeReference, GetRequestNormal
 from protocols.dlms.hdlc.frames import FrameType
 from protocols.dlms.hdlc.parameters import LinkParameters
 from protocols.dlms.reading import CURRENT_ASSOCIATION
-from twin.conformance.cases import Need, Plan, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import Need
 from twin.conformance.plans.answers import DATA, SILENCE
 from twin.conformance.plans.answers import in_words as apdu_in_words
 from twin.conformance.plans.application import GET_NAME, aarq

@@ -12,7 +12,8 @@ from protocols.dlms.obis import ObisCode
 from protocols.dlms.reading import read_capture_objects
 from protocols.dlms.selective import CaptureObject, EntryDescriptor, RangeDescriptor, Selector
 from protocols.errors import RemoteProtocolError
-from twin.conformance.cases import Plan, SkipCase, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import SkipCase
 from twin.conformance.plans.answers import DATA, NOT_SERVED, result_in_words
 from twin.conformance.tester import Dialogue, Role, Tester
 from twin.conformance.verdicts import Record, at_least, equals

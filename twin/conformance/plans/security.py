@@ -10,7 +10,8 @@ from protocols.dlms.reading import ServiceRefused
 from protocols.dlms.security.gcm import AUTHENTICATED, BROADCAST, ENCRYPTED, Gcm
 from protocols.dlms.set import SetRequestNormal
 from twin.conformance.bench import MeterBench
-from twin.conformance.cases import Need, Plan, SkipCase, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import Need, SkipCase
 from twin.conformance.plans.answers import SILENCE, aare_in_words, in_words
 from twin.conformance.plans.application import CLOCK
 from twin.conformance.plans.cosem import roles_at_hand

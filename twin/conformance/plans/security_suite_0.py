@@ -15,7 +15,8 @@ from protocols.dlms.security.gcm import Gcm
 from protocols.dlms.security.keys import Policy
 from protocols.dlms.set import SetRequestNormal
 from protocols.meter_identity import LOGICAL_DEVICE_NAME
-from twin.conformance.cases import Need, Plan, SkipCase, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import Need, SkipCase
 from twin.conformance.plans.answers import DATA, NOT_SERVED, SUCCESS, in_words, outcome_of
 from twin.conformance.plans.protected import (
     BOTH,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from protocols.dlms.data import array, enumerated, integer, octet_string, structure
 from protocols.dlms.security.key_management import KeyId, key_transfer
 from protocols.meter_identity import LOGICAL_DEVICE_NAME
-from twin.conformance.cases import Need, Plan, SkipCase, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import Need, SkipCase
 from twin.conformance.plans.answers import NOT_SERVED, SUCCESS
 from twin.conformance.plans.protected import (
     invoke_setup,

@@ -9,7 +9,8 @@ from protocols.dlms.data import enumerated
 from protocols.dlms.get import AttributeReference
 from protocols.dlms.initiate import InitiateRequest
 from protocols.dlms.security.keys import Policy
-from twin.conformance.cases import Need, Plan, SkipCase, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import Need, SkipCase
 from twin.conformance.plans.answers import DATA, NOT_SERVED, in_words, outcome_of
 from twin.conformance.plans.protected import (
     AUTHENTICATED_ONLY,

@@ -17,8 +17,9 @@ from protocols.dlms.security.signing import DeterministicSigner, Verifier
 from protocols.errors import RemoteProtocolError
 from protocols.meter_identity import LOGICAL_DEVICE_NAME
 from twin.conformance.bench import MeterBench
-from twin.conformance.cases import Need, Plan, SkipCase, case
+from twin.conformance.cases import Plan, case
 from twin.conformance.certified import AGREEMENT, SIGNING, Certified, new_authority
+from twin.conformance.needs import Need, SkipCase
 from twin.conformance.plans.answers import DATA, NOT_SERVED, SUCCESS, in_words, outcome_of
 from twin.conformance.plans.application import NAME_REFERENCE
 from twin.conformance.plans.protected import (

@@ -6,7 +6,8 @@ from protocols.dlms.get import AttributeReference, GetRequestNormal
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.reading import CURRENT_ASSOCIATION
 from protocols.meter_identity import LOGICAL_DEVICE_NAME
-from twin.conformance.cases import Need, Plan, case
+from twin.conformance.cases import Plan, case
+from twin.conformance.needs import Need
 from twin.conformance.plans.answers import DATA, in_words
 from twin.conformance.plans.application import aarq, initiate
 from twin.conformance.plans.hdlc_station import Station
