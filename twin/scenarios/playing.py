@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from protocols.errors import TwinError
 from twin.conformance.verdicts import Attempt, CaseResult, Record, Verdict
-from twin.scenarios import access_steps, day_steps, healing_steps, mesh_steps, radio_steps, spine_steps  # noqa: F401 (registers their steps)
+from twin.scenarios import (  # noqa: F401 (registers their steps)
+    access_steps,
+    clock_steps,
+    day_steps,
+    healing_steps,
+    mesh_steps,
+    radio_steps,
+    spine_steps,
+)
 from twin.scenarios.loading import LoadedScenario
 from twin.scenarios.schema import ScriptRow
 from twin.scenarios.steps import STEPS, SkipStep, Step
