@@ -10,16 +10,20 @@ from protocols.mesh.core import NodeCore
 from protocols.mesh.events import DropReason
 from protocols.mesh.icmpv6 import ErrorBody, Icmpv6Message, Icmpv6Type, UnreachableCode
 from protocols.mesh.ipv6 import (
+    ALL_MPL_FORWARDERS,
     ALL_NODES,
     ALL_RPL_NODES,
+    LINK_MPL_FORWARDERS,
     UNSPECIFIED,
     ExtensionHeader,
     Ipv6Packet,
     Protocol,
     eui64_of,
+    is_beyond_link,
     is_link_local,
     is_multicast,
 )
+from protocols.mesh.mpl.forwarder import MplForwarder
 from protocols.mesh.routing import Routing
 from protocols.mesh.rpl.headers import RplOption, SourceRoute
 from protocols.mesh.transmit_queue import Outgoing
@@ -40,6 +44,7 @@ class Forwarder:
         self._routing = routing
         self._submit = submit
         self._deliver = deliver
+        self.mpl = MplForwarder(core, lambda packet: submit(Outgoing(packet, None)), deliver)
         self._error_tokens = _ERROR_BURST
         self._tokens_at = 0.0
 
@@ -49,7 +54,10 @@ class Forwarder:
         """Send a packet that this node made. `link` names the neighbour for a link-local unicast."""
         destination = packet.destination
         if is_multicast(destination):
-            self._submit(Outgoing(packet, None, datagram_id=datagram_id))
+            if is_beyond_link(destination):
+                self.mpl.originate(packet)
+            else:
+                self._submit(Outgoing(packet, None, datagram_id=datagram_id))
         elif link is not None or is_link_local(destination):
             self._submit(Outgoing(packet, link or eui64_of(destination), datagram_id=datagram_id))
         elif self._core.is_mine(destination):
@@ -109,8 +117,10 @@ class Forwarder:
         if is_multicast(packet.source) or packet.source == UNSPECIFIED:
             raise RemoteProtocolError("a source address that nobody has")
         if is_multicast(destination):
-            if destination in (ALL_NODES, ALL_RPL_NODES):
+            if destination in (ALL_NODES, ALL_RPL_NODES, LINK_MPL_FORWARDERS):
                 self._deliver(packet)
+            elif destination == ALL_MPL_FORWARDERS:
+                self.mpl.receive(packet)
             else:
                 self._core.counters[DropReason.UNSUPPORTED] += 1
             return

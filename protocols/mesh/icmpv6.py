@@ -24,6 +24,7 @@ class Icmpv6Type(enum.IntEnum):
     NEIGHBOR_SOLICITATION = 135
     NEIGHBOR_ADVERTISEMENT = 136
     RPL_CONTROL = 155
+    MPL_CONTROL = 159
 
 
 class UnreachableCode(enum.IntEnum):

@@ -20,6 +20,8 @@ DEFAULT_HOP_LIMIT = 64
 UNSPECIFIED = bytes(16)
 LINK_LOCAL_PREFIX = bytes.fromhex("fe80000000000000")
 ALL_NODES = bytes.fromhex("ff020000000000000000000000000001")
+LINK_MPL_FORWARDERS = bytes.fromhex("ff0200000000000000000000000000fc")
+ALL_MPL_FORWARDERS = bytes.fromhex("ff0300000000000000000000000000fc")
 ALL_RPL_NODES = bytes.fromhex("ff02000000000000000000000000001a")
 
 _HEADER = struct.Struct(">IHBB16s16s")
@@ -69,6 +71,11 @@ def is_link_local(address: bytes) -> bool:
 
 def is_multicast(address: bytes) -> bool:
     return address[0] == 0xFF
+
+
+def is_beyond_link(address: bytes) -> bool:
+    """Whether a multicast address is of realm-local scope or wider (RFC 7346)."""
+    return address[0] == 0xFF and address[1] & 0x0F >= 3
 
 
 def address_text(address: bytes) -> str:

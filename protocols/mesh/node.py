@@ -222,6 +222,7 @@ class MeshNode:
         elif state is JoinState.OPERATIONAL:
             if self._routing.is_root:
                 self._routing.start()
+            self._forwarder.mpl.start()
             address, pan_id = self._core.address, self._core.pan_id
             if address is not None and pan_id is not None:
                 self._core.events.append(Joined(address, pan_id, self._routing.parent))
@@ -230,6 +231,7 @@ class MeshNode:
         if self.config.role is Role.ROOT:
             return
         self._routing.stop()
+        self._forwarder.mpl.stop()
         self._adapter.clear()
         self._core.address = None
         if self._core.pan_id is not None:
@@ -352,6 +354,7 @@ class MeshNode:
             self._access.next_deadline(),
             self._routing.next_deadline(),
             self._transmissions.next_deadline(),
+            self._forwarder.mpl.next_deadline(),
             self._adapter.next_deadline(),
         )
         return min((at for at in deadlines if at is not None), default=None)
@@ -366,6 +369,7 @@ class MeshNode:
         self._access.handle_timer()
         self._routing.handle_timer()
         self._adapter.expire(now)
+        self._forwarder.mpl.handle_timer()
         self._transmissions.handle_timer()
 
     # the application
@@ -376,6 +380,9 @@ class MeshNode:
 
     def send_udp(self, source_port: int, destination: bytes, destination_port: int, payload: bytes, now: float) -> int:
         """Send a datagram; returns the identifier that a later `Dropped` names.
+
+        One to a multicast address of realm-local scope or wider (such as ff03::fc, ff05::1) goes to every node of the
+        mesh by MPL; those who do not listen to the port ignore it.
 
         Raises LocalProtocolError for a port, address or payload size that cannot be sent.
         """

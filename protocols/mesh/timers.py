@@ -44,6 +44,26 @@ class AuthenticationTimers:
 
 
 @dataclass(frozen=True, slots=True)
+class MplProfile:
+    """Multicast (RFC 7731, 5.4): trickle of data and of control messages, and how often each may go out."""
+
+    data: TrickleProfile
+    data_expirations: int
+    control: TrickleProfile
+    control_expirations: int
+    buffer_s: float
+    """How long a message is kept for neighbours that lack it, such as those that join late."""
+    seed_lifetime_s: float
+    """How long a seed's sequence numbers are remembered: longer than any forwarder may keep a message."""
+    buffered_max: int = 64
+    """Messages of one seed; less than half of the sequence numbers."""
+
+
+MPL_SMALL = MplProfile(TrickleProfile(1.0, 3, 8), 3, TrickleProfile(10.0, 5, 1), 10, 600.0, 1800.0)
+MPL_LARGE = MplProfile(TrickleProfile(10.0, 3, 8), 3, TrickleProfile(60.0, 3, 1), 10, 900.0, 1800.0)
+
+
+@dataclass(frozen=True, slots=True)
 class TimersProfile:
     """All waiting of a mesh node, named in every report."""
 
@@ -85,6 +105,7 @@ class TimersProfile:
     hold_s: float
     """How long a datagram may wait for a parent."""
     authentication: AuthenticationTimers = AuthenticationTimers()
+    mpl: MplProfile = MPL_SMALL
 
     @property
     def dio(self) -> TrickleProfile:
@@ -147,6 +168,7 @@ FAN_LARGE = TimersProfile(
     route_refresh_interval_s=300.0,
     reassembly_timeout_s=60.0,
     hold_s=60.0,
+    mpl=MPL_LARGE,
 )
 
 # Joins take seconds, and a quiet hour costs a few frames a node: intervals start short and double far.
@@ -175,6 +197,7 @@ BENCH = TimersProfile(
     route_refresh_interval_s=10.0,
     reassembly_timeout_s=10.0,
     hold_s=20.0,
+    mpl=MplProfile(TrickleProfile(0.5, 4, 3), 3, TrickleProfile(2.0, 5, 1), 4, 120.0, 600.0),
     authentication=AuthenticationTimers(
         first_within_s=1.0,
         retry_s=8.0,

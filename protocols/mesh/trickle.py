@@ -27,6 +27,11 @@ class Trickle:
         return self.deadline is not None
 
     @property
+    def is_past_t(self) -> bool:
+        """Whether the time to transmit of this interval has come; then `handle` is due at its end."""
+        return self._is_past_t
+
+    @property
     def interval_s(self) -> float:
         return self._interval_s
 

@@ -70,6 +70,14 @@ class RigMeter:
     def alive(self) -> bool:
         return self.radio.alive
 
+    @property
+    def group_key_indices(self) -> frozenset[int]:
+        """Indices of the mesh's group keys that the meter has now; none without power."""
+        firmware = self.meter.firmware
+        if firmware is None or firmware.mesh is None:
+            return frozenset()
+        return firmware.mesh.runner.node.key_indices
+
     def imported_wh(self) -> float:
         """What the metrology chip has counted so far: the truth that readings are compared with."""
         return self.metrology.delivered.active_import_nj / NANOJOULES_PER_WH

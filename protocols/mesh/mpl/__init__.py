@@ -1,0 +1,1 @@
+"""Multicast in the mesh by MPL (RFC 7731)."""
