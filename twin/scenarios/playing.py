@@ -70,7 +70,7 @@ async def play(script: list[tuple[ScriptRow, Step]], rig: Rig, progress: Progres
             attempts = [Attempt(Verdict.SKIP, reason, now, now, ())]
         else:
             attempts = await _attempts(row, found, rig)
-        result = CaseResult(row.step, title, found.requirements, tuple(attempts))
+        result = CaseResult(row.step, title, found.requirements, tuple(attempts), layers=found.layers)
         results[title] = result
         rig.trace("step", title=title, verdict=str(result.verdict), reason=result.last.reason)
         progress(title, result)

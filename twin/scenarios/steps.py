@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from protocols.errors import TwinError
 from twin.conformance.catalogue import requirement as catalogue_row
+from twin.conformance.verdicts import Layers, SgamLayer, UneceDimension
 
 StepFunction = Callable[..., Awaitable[None]]
 
@@ -27,6 +28,44 @@ class Step:
     run: StepFunction
     arguments: tuple[str, ...]
     required: tuple[str, ...]
+    layers: Layers
+
+
+_HARDWARE = Layers(1, SgamLayer.COMPONENT, UneceDimension.TECHNICAL)
+_MESH = Layers(3, SgamLayer.COMMUNICATION, UneceDimension.TECHNICAL)
+_SESSION = Layers(5, SgamLayer.FUNCTION, UneceDimension.TECHNICAL)
+_READING = Layers(7, SgamLayer.FUNCTION, UneceDimension.INFORMATIONAL)
+_DATA = Layers(7, SgamLayer.INFORMATION, UneceDimension.INFORMATIONAL)
+_BUSINESS = Layers(7, SgamLayer.BUSINESS, UneceDimension.ORGANIZATIONAL)
+
+LAYERS_OF_FAMILIES = {
+    "HW": _HARDWARE,
+    "NET": _MESH,
+    "OSI": _MESH,
+    "UC-I": _SESSION,
+    "UC-II": _READING,
+    "UC-III": _DATA,
+    "UC-IV": _DATA,
+    "UC-V": _BUSINESS,
+    "UC-VI": Layers(7, SgamLayer.FUNCTION, UneceDimension.TECHNICAL),
+    "UC-VII": Layers(7, SgamLayer.FUNCTION, UneceDimension.TECHNICAL),
+    "UNECE": _DATA,
+    "SEC": _SESSION,
+    "SAF": _HARDWARE,
+    "GRID": Layers(1, SgamLayer.FUNCTION, UneceDimension.ORGANIZATIONAL),
+    "MKT": _BUSINESS,
+    "SGAM": _BUSINESS,
+    "VEND": _BUSINESS,
+}
+"""Where a step belongs, by the family of the first requirement that it shows."""
+
+
+def _layers_of(identifiers: tuple[str, ...]) -> Layers:
+    """A step that shows no requirement prepares the mesh."""
+    if not identifiers:
+        return _MESH
+    first = identifiers[0].partition(".")[0]
+    return LAYERS_OF_FAMILIES.get(first) or LAYERS_OF_FAMILIES[first.rpartition("-")[0]]
 
 
 STEPS: dict[str, Step] = {}
@@ -49,7 +88,7 @@ def step(
         keywords = list(inspect.signature(function).parameters.values())[2:]
         required = tuple(keyword.name for keyword in keywords if keyword.default is inspect.Parameter.empty)
         names = tuple(keyword.name for keyword in keywords)
-        STEPS[name] = Step(name, title, identifiers, timeout_s, function, names, required)
+        STEPS[name] = Step(name, title, identifiers, timeout_s, function, names, required, _layers_of(identifiers))
         return function
 
     return register
