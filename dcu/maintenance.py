@@ -75,7 +75,7 @@ class MaintenancePort:
         if command is None:
             self._refuse(number, f"no such command; there are {', '.join(self._commands)}")
             return
-        _LOG.info("maintenance: %s", name)
+        _LOG.log(logging.DEBUG if name == "status" else logging.INFO, "maintenance: %s", name)
         try:
             fields = command(request)
         except TwinError as error:

@@ -119,6 +119,7 @@ def _make_image(workshop: Workshop, pins: dict[str, packages.Package], vendor: V
 
     workshop.progress("packing the program")
     program.write_daemon(folder / "daemon")
+    program.check_daemon(folder / "daemon")
     program.write_update(folder / "update.tar.gz", folder / "daemon")
 
     workshop.progress("making kernel, device tree and initramfs")

@@ -23,7 +23,9 @@ def module_name(path: str) -> str:
     return Path(path).name.partition(".ko")[0].replace("-", "_")
 
 
-def copy_modules(tree: Path, target: Path, wanted: Iterable[str], nandsim: Path) -> list[str]:
+def copy_modules(
+    tree: Path, target: Path, wanted: Iterable[str], nandsim: Path, folders: tuple[str, ...] = ()
+) -> list[str]:
     """Copy those modules and all that they need from an unpacked kernel package, and index them.
 
     `nandsim` replaces the kernel's own. Gives the names that this kernel does not have.
@@ -38,6 +40,9 @@ def copy_modules(tree: Path, target: Path, wanted: Iterable[str], nandsim: Path)
     by_name = {module_name(path): path for path in needs}
     folder = target / "lib/modules" / source.name
     folder.mkdir(parents=True)
+    wanted = (
+        [*wanted, *(module_name(path) for path in sorted(needs) if path.startswith(folders))] if folders else wanted
+    )
     missing = [name for name in wanted if name not in by_name]
     todo, taken = [by_name[name] for name in wanted if name in by_name], set[str]()
     while todo:

@@ -25,7 +25,11 @@ _RESERVED_BLOCKS = 4 + 40
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One MTD partition with one UBI volume. `reserved_bytes` is UBIFS's pool for root, which df does not offer."""
+    """One MTD partition with one UBI volume. `reserved_bytes` is UBIFS's pool for root's programs.
+
+    The concentrator's own store-and-forward writes as root: what anybody else leaves on /opt cannot take that room.
+    df does not count it as free.
+    """
 
     name: str
     blocks: int
@@ -37,8 +41,8 @@ class Partition:
         return self.blocks - _RESERVED_BLOCKS
 
 
-ROOTFS = Partition("rootfs", blocks=564, reserved_bytes=0)
-OPT = Partition("opt", blocks=1216, reserved_bytes=5 << 20)
+ROOTFS = Partition("rootfs", blocks=569, reserved_bytes=0)
+OPT = Partition("opt", blocks=1226, reserved_bytes=12_250_000)
 PARTITIONS = (ROOTFS, OPT)
 
 BOOT_MODULES = (
@@ -55,3 +59,7 @@ BOARD_MODULES = (
     "gcm", "ctr", "rtc_ds1307", "spi_imx", "i2c_imx", "af_packet", "packet_diag", "ftdi_sio", "cp210x", "pl2303",
 )  # fmt: skip
 """In the root file system: radio, network, USB, watchdog, clocks."""
+BOARD_MODULE_FOLDERS = (
+    "kernel/net", "kernel/crypto", "kernel/drivers/net/usb", "kernel/drivers/usb/serial", "kernel/drivers/usb/class",
+)  # fmt: skip
+"""Whole families of modules beside them: every network protocol, cipher, modem and adapter that may be plugged in."""

@@ -11,6 +11,7 @@ import gzip
 import importlib.util
 import io
 import py_compile
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -49,6 +50,20 @@ def write_daemon(target: Path) -> None:
                     _add(archive, name + "c", compiled(path, name))
     target.write_bytes(buffer.getvalue())
     target.chmod(0o755)
+
+
+def check_daemon(daemon: Path) -> None:
+    """Start the file once, for its version. Raises BuildError if it cannot even do that: no guest could run it."""
+    done = subprocess.run(
+        [sys.executable, str(daemon), "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise BuildError(f"the daemon does not start: {last}")
 
 
 def compiled(path: Path, name: str) -> bytes:

@@ -7,7 +7,15 @@ import shutil
 from pathlib import Path
 
 from images.dcu import initramfs, packages, program, ubifs
-from images.dcu.layout import BLOCK_BYTES, BOARD_MODULES, LEB_BYTES, PAGE_BYTES, SUB_PAGE_BYTES, Partition
+from images.dcu.layout import (
+    BLOCK_BYTES,
+    BOARD_MODULE_FOLDERS,
+    BOARD_MODULES,
+    LEB_BYTES,
+    PAGE_BYTES,
+    SUB_PAGE_BYTES,
+    Partition,
+)
 from images.dcu.workshop import run
 
 _FOLDERS = ("bin", "sbin", "dev", "proc", "sys", "tmp", "opt", "home", "root", "etc", "mnt")
@@ -40,7 +48,7 @@ def make_tree(
     for name in _LEFT_OUT:
         shutil.rmtree(root / name, ignore_errors=True)
     _install_busybox(root, files["busybox-static"])
-    initramfs.copy_modules(kernel_tree, root, BOARD_MODULES, nandsim)
+    initramfs.copy_modules(kernel_tree, root, BOARD_MODULES, nandsim, BOARD_MODULE_FOLDERS)
     _compile_library(root)
     (root / "usr/bin/python3").symlink_to("python3.11")
     for name, (place, mode) in _SCRIPTS.items():

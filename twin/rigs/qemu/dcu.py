@@ -18,7 +18,7 @@ from twin.air.radio import Radio
 from twin.clock.clocks import RunClock
 from twin.errors import RigError
 from twin.rigs.qemu.lines import bridge
-from twin.rigs.qemu.machine import Machine, MachineOptions, Power
+from twin.rigs.qemu.machine import CONSOLE_LOG, QEMU_LOG, Machine, MachineOptions, Power
 from twin.rigs.qemu.snapshot import copy_card, ready_card
 
 _LOG = logging.getLogger(__name__)
@@ -125,6 +125,8 @@ class QemuDcu:
         self._emulated = emulated
         self._has_started = False
         self._task: asyncio.Task[None] | None = None
+        for name in (CONSOLE_LOG, QEMU_LOG, CARD):  # an earlier run's
+            (folder / name).unlink(missing_ok=True)
         self.machine = Machine(MachineOptions(emulated.image, self._card, folder))
 
     @property
@@ -143,9 +145,10 @@ class QemuDcu:
             await self._task
 
     async def stop(self) -> None:
-        """The end of the run: the machine goes off."""
+        """The end of the run: the machine goes off, and its flash is forgotten: it holds the run's keys."""
         await self._abandon_start()
         await self.machine.power_off()
+        self._card.unlink(missing_ok=True)
 
     def cut_power(self) -> None:
         """Board and radio end at once; what is in flash stays, torn pages included."""

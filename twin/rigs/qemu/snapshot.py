@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 from images.dcu.build import Image
 from images.dcu.workshop import Progress, Workshop
+from twin.errors import RigError
 from twin.rigs.qemu.machine import Machine, MachineOptions, new_card
 
-BOOT_TIMEOUT_S = 240.0
+BOOT_TIMEOUT_S = 150.0
 _CARD = "card.qcow2"
 _STATE_UNPROVISIONED = "unprovisioned"
 
@@ -41,9 +43,17 @@ async def _boot_and_save(image: Image, folder: Path) -> None:
     machine = Machine(MachineOptions(image, card, folder))
     await machine.power_on()
     try:
-        status = await machine.maintenance.wait_until_ready(timeout_s=BOOT_TIMEOUT_S)
-        assert status["state"] == _STATE_UNPROVISIONED
+        status = await _first_status(machine)
+        if status["state"] != _STATE_UNPROVISIONED:
+            raise RigError(f"a fresh concentrator is {status['state']}, not {_STATE_UNPROVISIONED}")
         await machine.save_snapshot()
         await machine.quit()
     finally:
         await machine.power_off()
+
+
+async def _first_status(machine: Machine) -> dict[str, Any]:
+    try:
+        return await machine.maintenance.wait_until_ready(timeout_s=BOOT_TIMEOUT_S)
+    except RigError as error:
+        raise RigError(f"{error}; the console's end:\n{machine.console.tail()}") from None
