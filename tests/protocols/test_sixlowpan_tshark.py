@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from mesh_strategies import IID_A, IID_B, LINK_A, LINK_B, PREFIX, TSHARK, decompressed, dissect, packets
 
 from protocols.mesh.icmpv6 import Icmpv6Message, Icmpv6Type
-from protocols.mesh.ipv6 import ALL_RPL_NODES, Ipv6Packet, Protocol, link_local
+from protocols.mesh.ipv6 import (
+    ALL_MPL_FORWARDERS,
+    ALL_RPL_NODES,
+    LINK_MPL_FORWARDERS,
+    Ipv6Packet,
+    Protocol,
+    link_local,
+)
+from protocols.mesh.mpl.messages import MplControl, MplOption, SeedInfo
 from protocols.mesh.rpl.headers import RplOption, SourceRoute
 from protocols.mesh.rpl.messages import (
     Dao,
@@ -159,3 +167,32 @@ def test_source_routes_are_read_with_their_addresses(tmp_path: Path) -> None:
         "udp.dstport": "4059",
     }
     assert dict(zip(names, one(tmp_path, packet, LINK_B, *names), strict=True)) == names
+
+
+def test_the_mpl_option_is_read_by_name(tmp_path: Path) -> None:
+    udp = UdpDatagram(4059, 4059, b"to all").encode(ADDRESS_A, ALL_MPL_FORWARDERS)
+    plain = Ipv6Packet(ADDRESS_A, ALL_MPL_FORWARDERS, Protocol.UDP, udp)
+    packet = plain.with_extension(MplOption(bytes(range(8)), 200, is_largest=True).encode())
+    names = {
+        "ipv6.opt.mpl.flag.s": "2",
+        "ipv6.opt.mpl.flag.m": "1",
+        "ipv6.opt.mpl.sequence": "0xc8",
+        "ipv6.opt.mpl.seed_id": "0001020304050607",
+        "udp.checksum.status": "1",
+    }
+    assert dict(zip(names, one(tmp_path, packet, None, *names), strict=True)) == names
+
+
+def test_mpl_control_messages_are_read_with_their_sequences(tmp_path: Path) -> None:
+    control = MplControl((SeedInfo(bytes(range(8)), 250, frozenset({250, 251, 3, 9})), SeedInfo(b"\x01" * 8, 7)))
+    source = link_local(LINK_A)
+    body = Icmpv6Message(Icmpv6Type.MPL_CONTROL, 0, control.encode()).encode(source, LINK_MPL_FORWARDERS)
+    packet = Ipv6Packet(source, LINK_MPL_FORWARDERS, Protocol.ICMPV6, body, hop_limit=255)
+    names = {
+        "icmpv6.checksum.status": "1",
+        "icmpv6.mpl.seed_info.min_sequence": "250,7",
+        "icmpv6.mpl.seed_info.bm_len": "2,0",
+        "icmpv6.mpl.seed_info.s": "2,2",
+        "icmpv6.mpl.seed_info.sequence": "250,251,3,9",
+    }
+    assert dict(zip(names, one(tmp_path, packet, None, *names), strict=True)) == names
