@@ -118,3 +118,13 @@ async def wrong_dcu_is_flagged(rig: Rig, record: Record, offset_s: float = 5.0) 
     await rig.until(lambda: bool(rig.hes.events(kind=EVENT_RIGHT)), timeout_s=60.0)
     row = rig.hes.store.profiles.clock(dcu_id)
     record.measure("flagged when it is right again", row.is_flagged if row else None, limit=equals(False))
+
+
+@step("clocks have stayed right", timeout_s=60.0, requirement="UC-VI.2")
+async def clocks_stay_right(rig: Rig, record: Record) -> None:
+    """Crystals drift by seconds a day at most, and the daily check sets what is beyond 2 s."""
+    off = _off(rig)
+    worst_day_s = max(abs(meter.rtc.rate_error_ppm) for meter in _alive(rig)) * 86_400e-6
+    record.measure("largest drift in a day", worst_day_s, unit="s")
+    record.measure("largest offset now", max(off), unit="s", limit=at_most(_LIMIT_S + worst_day_s))
+    record.measure("rounds of synchronization", len(rig.hes.events(kind="clocks-synchronized")))

@@ -149,8 +149,13 @@ async def gap_is_marked(rig: Rig, record: Record, meter: str, off_hours: float =
 
 
 @step("use case IV: the day is pushed, bundled and stored", timeout_s=40 * _DAY_S, requirement="UC-IV.1")
-async def daily_bundle(rig: Rig, record: Record, days: int = 1) -> None:
-    """Meters push behind midnight, each at its own moment; the DCU adds what is missing and uploads one bundle."""
+async def daily_bundle(rig: Rig, record: Record, days: int | None = None) -> None:
+    """For `days`, or the scenario's parameter of that name, or one day.
+
+    Meters push behind midnight, each at its own moment; the DCU adds what is missing and uploads one bundle.
+    """
+    if days is None:
+        days = int(rig.loaded.values.get("days", 1))
     pushes: list[float] = []
     midnight_s = _midnight_after(rig, rig.clock.utc_s())
 
@@ -241,3 +246,19 @@ async def blackout(rig: Rig, record: Record, off_s: float = 3600.0, within_s: fl
     record.measure("time until the last one was back", rig.clock.now() - back_s, unit="s", limit=at_most(within_s))
     registered = [row for row in rig.hes.meters() if row.state == MeterState.REGISTERED]
     record.measure("rows of meters at the head-end", len(registered), limit=equals(len(before)))
+
+
+@step("a blackout is marked in every load profile", timeout_s=4 * 3600.0, requirement="UC-III.2")
+async def gaps_of_all(rig: Rig, record: Record, hours: float = 6.0) -> None:
+    """Two periods later the operator reads every meter's range: one gap each, explained by the power failure."""
+    await asyncio.sleep(3700.0)
+    end_s = rig.clock.utc_s()
+    meters = list(rig.meters.values())
+    results = await asyncio.gather(
+        *(rig.hes.read_profile(meter.serial, "load", end_s - hours * 3600.0, end_s) for meter in meters)
+    )
+    record.measure("ranges answered", sum(result.is_ok for result in results), limit=equals(len(meters)))
+    explained = sum("power-failure" in [gap["cause"] for gap in result.gaps] for result in results)
+    record.measure("profiles with a gap that a power failure explains", explained, limit=equals(len(meters)))
+    marked = sum(any("power-up" in row["marks"] for row in result.rows) for result in results)
+    record.measure("profiles with a row marked for the power failure", marked, limit=equals(len(meters)))
