@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -134,5 +135,5 @@ def _look_for_program(need: Need) -> tuple[bool, str]:
         done = subprocess.run([path, *need.probe[1:]], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return True, f"does not answer: {error}"
-    lines = (done.stdout or done.stderr).strip().splitlines()
-    return True, lines[0][:60] if lines else "unknown"
+    number = re.search(r"\d+(\.\d+)+", done.stdout or done.stderr)
+    return True, number[0] if number else "unknown"
