@@ -1,0 +1,116 @@
+"""The image's recipe, as far as it needs no emulator: flash pages, kernel source edits, archives, caching."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from images.dcu import flash, nandsim, program
+from images.dcu.layout import BLOCK_BYTES, DUMP_BYTES, LEB_BYTES, PAGE_BYTES, PARTITIONS
+from images.dcu.workshop import BuildError, Workshop, find_program
+
+
+def bitwise_hamming(step: bytes) -> bytes:
+    """The code from its definition: the parity of the bits whose address has, or has not, each of its 11 bits set."""
+    set_parity, clear_parity = [0] * 11, [0] * 11
+    for address in range(2048):
+        if step[address // 8] >> address % 8 & 1:
+            for bit in range(11):
+                (set_parity if address >> bit & 1 else clear_parity)[bit] ^= 1
+    pairs = [(set_parity[bit] << 1) | clear_parity[bit] for bit in range(11)]
+    columns = pairs[0] | pairs[1] << 2 | pairs[2] << 4
+    lines = sum(pair << 2 * number for number, pair in enumerate(pairs[3:]))
+    return bytes((~lines >> 8 & 0xFF, ~lines & 0xFF, (~columns & 0x3F) << 2 | 3))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_code_of_a_page_follows_from_its_definition(seed: int) -> None:
+    step = random.Random(seed).randbytes(256)
+    assert flash.hamming(step) == bitwise_hamming(step)
+
+
+@given(st.binary(min_size=256, max_size=256), st.integers(0, 2047))
+def test_code_locates_any_single_flipped_bit(step: bytes, address: int) -> None:
+    flipped = bytearray(step)
+    flipped[address // 8] ^= 1 << address % 8
+    high, low, column = (a ^ b for a, b in zip(flash.hamming(step), flash.hamming(bytes(flipped)), strict=True))
+    lines = high << 8 | low
+    byte_index = sum((lines >> (2 * bit + 1) & 1) << bit for bit in range(8))
+    bit_index = sum((column >> (2 * bit + 3) & 1) << bit for bit in range(3))
+    assert (byte_index, bit_index) == (address // 8, address % 8)
+
+
+def test_erased_page_stays_erased_and_torn_page_is_seen() -> None:
+    erased = b"\xff" * PAGE_BYTES
+    assert flash.program_page(erased) == b"\xff" * 2112
+    page = bytearray(flash.program_page(bytes(range(256)) * 8))
+    assert flash.read_page(bytes(page)) == bytes(range(256)) * 8
+    page[1000] &= 0x0F
+    with pytest.raises(BuildError, match="error-correcting"):
+        flash.read_page(bytes(page))
+
+
+def test_blank_block_s_header_is_ubi_s() -> None:
+    header = flash.erase_counter_header(7)
+    assert len(header) == 64
+    assert header[:5] == b"UBI#\x01"
+    assert int.from_bytes(header[60:], "big") == zlib.crc32(header[:60]) ^ 0xFFFFFFFF
+
+
+def test_partitions_fit_the_chip() -> None:
+    assert sum(partition.blocks for partition in PARTITIONS) <= 2048 - 4  # the bad-block table's
+    assert DUMP_BYTES == 276_824_064
+    assert LEB_BYTES == BLOCK_BYTES - PAGE_BYTES
+
+
+def test_foreign_simulator_source_is_refused() -> None:
+    with pytest.raises(BuildError, match=r"Linux 6\.1"):
+        nandsim.edit("int main(void) { return 0; }\n")
+
+
+def test_daemon_and_archive_are_the_same_bytes_each_time_and_start(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        program.write_daemon(tmp_path / name / "daemon")
+        program.write_update(tmp_path / name / "update.tar.gz", tmp_path / name / "daemon")
+    for file in ("daemon", "update.tar.gz"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    program.check_daemon(tmp_path / "one/daemon")
+
+
+def test_daemon_that_does_not_start_is_said_before_anything_boots(tmp_path: Path) -> None:
+    broken = tmp_path / "daemon"
+    broken.write_text("import nothing_of_that_name\n")
+    with pytest.raises(BuildError, match="nothing_of_that_name"):
+        program.check_daemon(broken)
+
+
+def test_step_is_made_once_for_the_same_inputs(tmp_path: Path) -> None:
+    said: list[str] = []
+    workshop = Workshop(tmp_path, said.append)
+    made = [workshop.step("part", [value], lambda folder: (folder / "x").touch(), "making") for value in "aab"]
+    assert made[0] == made[1] != made[2]
+    assert said == ["making", "making"]
+
+
+def test_failed_step_leaves_nothing_behind(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path, lambda what: None)
+
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise BuildError("no")
+
+    with pytest.raises(BuildError):
+        workshop.step("part", [], fail, "making")
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    with pytest.raises(BuildError, match=r"mkfs\.ubifs is missing: apt-get install mtd-utils"):
+        find_program("mkfs.ubifs")
