@@ -19,7 +19,7 @@ FIT_SAMPLES = 50
 IDLE_SAMPLES = 14
 """7 ms: the idle half of a half-wave at 52 Hz (9.6 ms), less the filter's settling and an error in the frequency."""
 
-_HARMONICS = (1, 2, 3, 5)
+_HARMONICS = (1, 2, 3, 4, 5)
 _BANDS = {50.0: (44.5, 52.5), 60.0: (56.5, 62.5)}
 _STEP_HZ = 0.5
 _IDLE_TO_SPAN = 0.08
@@ -30,8 +30,8 @@ _MISFIT_TO_NOISE = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Direct:
-    """Direct part of each window: its mean over a cycle, the line frequency, and the level at which the current
-    rests between pulses, if it `idles` at all."""
+    """Direct part of each window: its mean over a cycle, the line frequency, whether the fit holds, and the level at
+    which the current rests between pulses, if it pulsates at all."""
 
     mean_ma: Samples
     line_hz: Samples
@@ -44,7 +44,7 @@ class CycleFit:
     """Direct current under an alternating one of unknown frequency.
 
     A mean over a window that is not a whole cycle shows direct current that is not there: 2.3 mA for 15 mA at 45 Hz
-    seen through 20 ms. So a constant and three harmonics are fitted by least squares at every frequency that the
+    seen through 20 ms. So a constant and five harmonics are fitted by least squares at every frequency that the
     line can have, and the frequency with the smallest remainder tells. That measures the frequency from the residual
     current itself, and needs no voltage, which a lost neutral would take away.
     """

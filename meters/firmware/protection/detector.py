@@ -203,7 +203,8 @@ class TypeBDetector:
         for sign in (1.0, -1.0):
             views = np.lib.stride_tricks.sliding_window_view(sign * history, _LONG_TICKS, axis=1)[:, 1:]
             certain = np.lib.stride_tricks.sliding_window_view(sign * trusted_history, _SETTLED_TICKS, axis=1)[:, 1:]
-            lasting = views[..., -_SETTLED_TICKS:].min(axis=2) >= self._dc_ma
+            # In heavy noise a single fit may take the wrong frequency: one of ten may be out of line.
+            lasting = (views[..., -_SETTLED_TICKS:] >= self._dc_ma).sum(axis=2) >= _SETTLED_TICKS - 1
             hit = lasting & ((certain >= self._dc_ma).sum(axis=2) >= _TRUSTED_TICKS)
             hit |= views.min(axis=2) >= self._dc_ma
             self._trip_first(hit, rows, Cause.SMOOTH_DC_UNDER_AC)
