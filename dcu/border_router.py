@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections import Counter
@@ -17,6 +18,7 @@ from protocols.mesh.config import LinkKey, MeshConfig, Role
 from protocols.mesh.events import (
     AccessRefused,
     Dropped,
+    EchoReplyReceived,
     GroupKeysChanged,
     JoinStateChanged,
     MeshEvent,
@@ -24,15 +26,20 @@ from protocols.mesh.events import (
     NodeReachable,
     RouteSuspect,
 )
+from protocols.mesh.ipv6 import ALL_MPL_FORWARDERS
 from protocols.mesh.runner import MeshRunner
 from protocols.mesh.timers import profile_named
-from protocols.ports import ByteLink, Timers, Trace
+from protocols.ports import ByteLink, Cancellable, Timers, Trace
 
 _LOG = logging.getLogger(__name__)
 
 DLMS_PORT = 4059
 """The wrapper's UDP port (IEC 62056-4-7)."""
 FRAME_COUNTER_BLOCK = 65_536
+_ECHO_IDENTIFIER = 0x0A41
+_REPLAY_FLOORS = "replay-floors"
+_REPLAY_FLOORS_EVERY_S = 300.0
+"""How old the stored counters of neighbours may be: so much can be replayed after a power cut."""
 _FRAME_COUNTER_MARGIN = 4_096
 """More frames than a radio sends between two of its reports."""
 
@@ -76,6 +83,11 @@ class BorderRouter:
         start_count: int,
     ) -> None:
         self._timers = timers
+        self._storage = storage
+        self._floors_timer: Cancellable | None = None
+        self._stored_floors = b""
+        self._echoes: dict[tuple[bytes, int], asyncio.Future[float]] = {}
+        self._echo_sequence = 0
         self._listener = listener
         self._trace = trace
         self._table: dict[bytes, Reachability] = {}
@@ -98,6 +110,7 @@ class BorderRouter:
             prefix=config.prefix,
             radio=config.radio,
             credentials=config.mesh_credentials,
+            replay_floors=storage.read(_REPLAY_FLOORS) or b"",
         )
         self._runner = MeshRunner(
             mesh,
@@ -113,10 +126,52 @@ class BorderRouter:
     def start(self) -> None:
         """Reset the radio and open the mesh."""
         self._runner.start()
+        self._store_floors()
 
     def stop(self) -> None:
+        if self._floors_timer is not None:
+            self._floors_timer.cancel()
+            self._floors_timer = None
         self._runner.stop()
         self._link.close()
+
+    def _store_floors(self) -> None:
+        """Keep what was heard, so that the radio refuses it after a restart."""
+        floors = self._runner.node.replay_floors
+        if floors != self._stored_floors:
+            try:
+                self._storage.write(_REPLAY_FLOORS, floors)
+                self._stored_floors = floors
+            except StorageError as error:
+                self.counters["storage_errors"] += 1
+                _LOG.error("frame counters of neighbours cannot be stored: %s", error)
+        self._floors_timer = self._timers.call_at(self._timers.time() + _REPLAY_FLOORS_EVERY_S, self._store_floors)
+
+    def send_to_all(self, payload: bytes) -> None:
+        """A datagram to the DLMS port of every meter in the mesh, by multicast. Each gets it once, or not at all."""
+        self._runner.send_udp(DLMS_PORT, ALL_MPL_FORWARDERS, DLMS_PORT, payload)
+
+    async def ping(self, address: bytes, *, payload: bytes = b"", timeout_s: float = 10.0) -> float | None:
+        """ICMPv6 echo to any node, whose IPv6 address this is: the round trip in seconds, None without an answer."""
+        loop = asyncio.get_running_loop()
+        self._echo_sequence = (self._echo_sequence + 1) & 0xFFFF
+        answer: asyncio.Future[float] = loop.create_future()
+        key = (address, self._echo_sequence)
+        self._echoes[key] = answer
+        started_s = self._timers.time()
+        self._runner.send_echo(address, _ECHO_IDENTIFIER, self._echo_sequence, payload)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer - started_s
+        except TimeoutError:
+            return None
+        finally:
+            self._echoes.pop(key, None)
+
+    def _echoed(self, event: EchoReplyReceived) -> None:
+        answer = self._echoes.get((event.source, event.sequence))
+        if event.identifier == _ECHO_IDENTIFIER and answer is not None and not answer.done():
+            answer.set_result(self._timers.time())
 
     def where(self, eui64: bytes) -> Reachability | None:
         """A meter's place in the mesh, None while it has none."""
@@ -163,6 +218,8 @@ class BorderRouter:
         elif isinstance(event, NodeLost):
             self._table.pop(event.eui64, None)
             self._listener.lost(event.eui64, event.why)
+        elif isinstance(event, EchoReplyReceived):
+            self._echoed(event)
         elif isinstance(event, AccessRefused):
             self.counters["access_refused"] += 1
             _LOG.warning("device %s may not join: %s", event.eui64.hex(), event.detail or event.reason)

@@ -23,6 +23,7 @@ FRAME_COUNTER_LEAP = 1 << 17
 """Frame counters reserved at a time: more than a radio of 50 kb/s can use between two checkpoints."""
 
 _FRAME_COUNTER = "mesh.frame_counter"
+_REPLAY_FLOORS = "mesh.replay_floors"
 
 Handle = Callable[[int, int, bytes, object], bytes | None]
 """Client SAP, server SAP, APDU, channel: the answer, or None."""
@@ -74,6 +75,7 @@ class MeshEndpoint:
             start_count=start_count,
             radio=settings.radio,
             credentials=settings.credentials,
+            replay_floors=counters.get(_REPLAY_FLOORS) or b"",
         )
         self.runner = MeshRunner(
             config, settings.profile, timers=timers, link=link, rng=rng, on_event=self._on_event, trace=trace
@@ -100,7 +102,8 @@ class MeshEndpoint:
         self.runner.send_udp(WRAPPER_PORT, root, WRAPPER_PORT, Wpdu(server_sap, client_sap, apdu).encode())
 
     def checkpoint(self) -> None:
-        """Keep the reservation ahead of what the radio has used."""
+        """Keep the reservation ahead of what the radio has used, and what it has heard for after a power cut."""
+        self._counters.put(_REPLAY_FLOORS, self.runner.node.replay_floors)
         used = self.runner.node.frame_counter
         if used + FRAME_COUNTER_LEAP // 2 > self._reserved:
             self._reserve(used)

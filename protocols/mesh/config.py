@@ -121,6 +121,8 @@ class MeshConfig:
     prefix: bytes | None = None
     radio: RadioSettings = RadioSettings()
     credentials: MeshCredentials | None = field(default=None, repr=False)
+    replay_floors: bytes = b""
+    """What `MeshNode.replay_floors` gave before the last power cut."""
 
     def __post_init__(self) -> None:
         if len(self.eui64) != EUI64_BYTES:

@@ -18,6 +18,7 @@ from protocols.mesh.ipv6 import Ipv6Packet
 from protocols.mesh.join import JoinEvent, JoinState, next_state
 from protocols.mesh.key_ring import GTK_COUNT, KeyRing
 from protocols.mesh.neighbours import NeighbourTable
+from protocols.mesh.replay_floors import ReplayFloors
 from protocols.mesh.routing import Routing
 from protocols.mesh.sixlowpan.adapter import LowpanAdapter
 from protocols.mesh.timers import TimersProfile
@@ -25,6 +26,7 @@ from protocols.mesh.transmissions import Transmissions
 from protocols.mesh.transmit_queue import Outgoing
 from protocols.mesh.wisun import DISCOVERY, FrameType, PayloadElements, decode_datagram, mpx_capacity
 from protocols.ports import Trace
+from protocols.rcp.codes import ChannelFunction
 from protocols.rcp.messages import (
     NO_PAN,
     ClearKey,
@@ -34,6 +36,7 @@ from protocols.rcp.messages import (
     Received,
     Refused,
     SetKey,
+    SetTimeSource,
     TransmitDone,
 )
 
@@ -58,6 +61,7 @@ class MeshNode:
         self._state = JoinState.OFF
         self._state_deadline: float | None = None
         self._keys = KeyRing(config.keys, config.active_key_index, self._key_installed, self._key_removed)
+        self._replay_floors = ReplayFloors(config.replay_floors)
         self._neighbours = NeighbourTable(config.radio.sensitivity_dbm)
         self._adapter = LowpanAdapter(
             config.eui64,
@@ -72,7 +76,7 @@ class MeshNode:
             lambda packet, link: self._forwarder.originate(packet, link=link),
             self._happened,
             self._set_prefix,
-            lambda parent: self._transmissions.parent_changed(parent),
+            self._parent_changed,
         )
         self._transmissions = Transmissions(core, self._keys, self._routing, self._neighbours, self._adapter)
         self._delivery = LocalDelivery(core, self._routing)
@@ -139,6 +143,11 @@ class MeshNode:
     def key_indices(self) -> frozenset[int]:
         """Indices of the group keys that the node has."""
         return self._keys.indices
+
+    @property
+    def replay_floors(self) -> bytes:
+        """Frame counters that were heard: the host stores them for `MeshConfig.replay_floors` of the next start."""
+        return self._replay_floors.encode()
 
     def link_etx(self, eui64: bytes) -> float | None:
         """Expected transmissions of one frame to a neighbour, None if it was never heard."""
@@ -239,6 +248,11 @@ class MeshNode:
             if self._state is not JoinState.OFF:
                 self._configure_radio()
 
+    def _parent_changed(self, parent: bytes | None) -> None:
+        if self.config.radio.channel_function is not ChannelFunction.FIXED:
+            self._core.messages.append(SetTimeSource(parent))
+        self._transmissions.parent_changed(parent)
+
     def _set_prefix(self, prefix: bytes) -> None:
         self._core.set_prefix(prefix)
         self._adapter.set_prefix(prefix)
@@ -247,6 +261,7 @@ class MeshNode:
 
     def _key_installed(self, index: int, key: bytes) -> None:
         self._core.messages.append(SetKey(index, key, self._transmissions.frame_counter))
+        self._core.messages.extend(self._replay_floors.for_key(index, key))
 
     def _key_removed(self, index: int) -> None:
         self._core.messages.append(ClearKey(index))
@@ -295,6 +310,8 @@ class MeshNode:
         if self._state is JoinState.OFF:
             return
         self._neighbours.hear(frame.source, frame.rss_dbm, self._core.now)
+        if frame.key_index:
+            self._replay_floors.note(frame.source, frame.key_index, frame.frame_counter)
         try:
             if frame.frame_type in DISCOVERY:
                 self._discovery.receive(frame, PayloadElements.decode(frame.payload_ies))
