@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from protocols.errors import BadInputError, TwinError
 from twin.commands.output import ExitStatus, complain
 
-VERBS = ("run", "conform", "meter", "dlms", "trip", "der", "dcu", "doctor")
+VERBS = ("run", "conform", "meter", "dlms", "air", "trip", "der", "dcu", "doctor")
 """In the order of the help text; each is a module of this package with a function `register`."""
 
 

@@ -18,7 +18,7 @@ from twin.scenarios.schema import MeterSettings, Scenario
 # Locally administered EUI-64s (bit 1 of the first byte): no manufacturer's block is claimed for devices that do not
 # exist.
 _METER_BLOCK = bytes.fromhex("0249484d")
-_DCU_BLOCK = bytes.fromhex("02494844")
+DCU_EUI64 = bytes.fromhex("02494844") + (1).to_bytes(4, "big")
 _DCU_TITLE_PREFIX = b"IHD"
 
 
@@ -49,6 +49,11 @@ class Provision:
     dcu_identity: DeviceIdentity | None = field(default=None, repr=False)
 
 
+def meter_eui64(number: int) -> bytes:
+    """The EUI-64 of the scenario's meter of that number, from 1 in the order of the file."""
+    return _METER_BLOCK + number.to_bytes(4, "big")
+
+
 def provision(scenario: Scenario, keys: KeySource) -> Provision:
     """Draw identities and keys for a scenario from `keys`. Raises BadInputError for a model that does not exist, or
     has not the suite that is asked of it."""
@@ -61,7 +66,7 @@ def provision(scenario: Scenario, keys: KeySource) -> Provision:
         for number, settings in enumerate(scenario.meters, 1)
     )
     return Provision(
-        dcu_eui64=_DCU_BLOCK + (1).to_bytes(4, "big"),
+        dcu_eui64=DCU_EUI64,
         dcu_system_title=dcu_system_title,
         link_key=link_key,
         dcu_password=dcu_password,
@@ -82,5 +87,5 @@ def _meter(
         headend_keys = replace(keys, encryption_key=source.random_bytes(16))
     if not settings.known_to_hes:
         headend_keys = None
-    identity = MeterIdentity(settings.serial, _METER_BLOCK + number.to_bytes(4, "big"))
+    identity = MeterIdentity(settings.serial, meter_eui64(number))
     return MeterProvision(settings, model, identity, keys, headend_keys)
