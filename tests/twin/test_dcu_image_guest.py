@@ -96,9 +96,12 @@ def test_guest_runs_the_same_file_as_the_native_daemon(guest: Guest) -> None:
 def test_root_is_read_only_and_idle_running_erases_nothing(guest: Guest) -> None:
     with pytest.raises(RigError, match="Read-only"):
         guest.shell("touch /home/x 2>&1")
-    before = guest.shell("cat /sys/class/ubi/ubi[01]/max_ec; grep mmcblk0 /proc/diskstats | cut -c1-60")
+    before = guest.shell("cat /sys/class/ubi/ubi[01]/max_ec; awk '$3 == \"mmcblk0\" {print $8, $10}' /proc/diskstats")
     guest.shell("sleep 12")
-    assert guest.shell("cat /sys/class/ubi/ubi[01]/max_ec; grep mmcblk0 /proc/diskstats | cut -c1-60") == before
+    assert (
+        guest.shell("cat /sys/class/ubi/ubi[01]/max_ec; awk '$3 == \"mmcblk0\" {print $8, $10}' /proc/diskstats")
+        == before
+    )
 
 
 @pytest.mark.requirement("HW-5")

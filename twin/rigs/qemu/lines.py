@@ -135,9 +135,10 @@ class MaintenanceLine:
                 answer = json.loads(line)
                 future = self._waiting.get(answer.get("id"))
             except (ValueError, AttributeError):
-                _LOG.warning("the maintenance line says something that is no answer")
+                _LOG.debug("the maintenance line says something that is no answer")
                 continue
-            if future is not None and not future.done():
+            # Until the daemon has its line, the guest's terminal echoes what is sent to it: that is no answer.
+            if future is not None and not future.done() and "ok" in answer:
                 future.set_result(answer)
 
     async def ask(self, command: str, *, timeout_s: float = 20.0, **fields: object) -> dict[str, Any]:
