@@ -46,4 +46,5 @@ def _meter(item: MeterProvision, authority: RunAuthority, keys: KeyFactory) -> M
     if standing is Standing.FOREIGN:
         told = authority.certify(title, item.keys.signing_key_pem, item.keys.agreement_key_pem)
     own = replace(own, certificates_pem=certificates.pem(authority.certificate))
-    return replace(item, keys=own, shipped_certificates=told)
+    is_known = standing is Standing.VALID and item.headend_keys == item.keys
+    return replace(item, keys=own, headend_keys=own if is_known else item.headend_keys, shipped_certificates=told)
