@@ -143,6 +143,33 @@ def timeline(spans: Sequence[Span], end_s: float, title: str) -> str:
     return "".join(parts)
 
 
+def bars(values: Sequence[tuple[str, float]], unit: str, title: str) -> str:
+    """One bar a label, side by side, the tallest as high as the picture; values are 0 or more."""
+    height, foot = 200.0, 44.0
+    tallest = max((value for _, value in values), default=0.0) or 1.0
+    step = (_WIDTH - 2 * _MARGIN) / max(len(values), 1)
+    width = min(step * 0.8, 60.0)
+    every = max(1, len(values) // 24)
+    parts = [_open(_WIDTH, height + foot + 20, title)]
+    for index, (label, value) in enumerate(values):
+        x, size = _MARGIN + step * (index + 0.5), value / tallest * height
+        parts.append(
+            f"<g><title>{escape(label)}: {value:.6g} {escape(unit)}</title>"
+            f'<rect x="{x - width / 2:.1f}" y="{20 + height - size:.1f}" width="{width:.1f}" height="{size:.1f}" '
+            f'fill="#2f7de1"/></g>'
+        )
+        if index % every == 0:
+            parts.append(
+                f'<text x="{x:.1f}" y="{height + 38:.1f}" text-anchor="middle" fill="currentColor">'
+                f"{escape(label)}</text>"
+            )
+    parts.append(
+        f'<text x="{_MARGIN:.1f}" y="14" fill="currentColor">{escape(title)}; highest bar: {tallest:.6g} '
+        f"{escape(unit)}</text></svg>"
+    )
+    return "".join(parts)
+
+
 def _time_scale(end_s: float, left: float, scale: float, y: float) -> str:
     step = next(
         step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from protocols.errors import RemoteProtocolError
@@ -36,6 +36,8 @@ class MeshView:
         self._parents: dict[str, str | None] = {}
         self._frames_towards: Counter[bytes] = Counter()
         self.spans: list[StateSpan] = []
+        self.channel_airtime_s: defaultdict[int, float] = defaultdict(float)
+        """Seconds on the air by channel; what `ALL_CHANNELS` has, each channel has on top."""
         self._last_span: dict[str, int] = {}
         self.operational_count = 0
         """Nodes that are in the mesh now, the concentrator among them."""
@@ -45,6 +47,7 @@ class MeshView:
     def observe(self, transmission: Transmission) -> None:
         """Called for every frame that goes on the air. Most of it is not looked at: it is called often."""
         psdu = transmission.psdu
+        self.channel_airtime_s[transmission.channel] += transmission.airtime_s
         if len(psdu) < _FRAME_CONTROL_BYTES:
             return
         try:

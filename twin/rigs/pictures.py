@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from twin.conformance.drawing import MapArea, MapLink, MapNode, Span, timeline, topology
+from collections import Counter
+
+from protocols.mesh.mac import ALL_CHANNELS
+from twin.conformance.drawing import MapArea, MapLink, MapNode, Span, bars, timeline, topology
 from twin.rigs.rig import DCU_NODE, Rig
 
 _STATE_COLOURS = {
@@ -69,3 +72,27 @@ def join_timeline(rig: Rig) -> str:
         if span.node in rig.meters
     ]
     return timeline(spans, end_s, "Join states over time")
+
+
+def hop_counts(rig: Rig) -> dict[int, int]:
+    """How many meters are how many hops away from the concentrator; 0 for those without a way."""
+    counts = Counter(rig.mesh.hops(name) or 0 for name in rig.meters)
+    return {hops: counts[hops] for hops in range(max(counts, default=0) + 1)}
+
+
+def hop_histogram(rig: Rig) -> str:
+    values = [(f"{hops} hops" if hops else "no way", float(count)) for hops, count in hop_counts(rig).items()]
+    return bars(values, "meters", "Meters by hops to the concentrator")
+
+
+def channel_occupancy(rig: Rig) -> dict[int, float]:
+    """Seconds that each channel of the plan was in use, discovery bursts included; those never used are left out."""
+    bursts_s = rig.mesh.channel_airtime_s.get(ALL_CHANNELS, 0.0)
+    used = {channel: seconds for channel, seconds in rig.mesh.channel_airtime_s.items() if channel != ALL_CHANNELS}
+    channels = range(rig.air.plan.channel_count) if bursts_s else sorted(used)
+    return {channel: round(used.get(channel, 0.0) + bursts_s, 6) for channel in channels}
+
+
+def channel_picture(rig: Rig) -> str:
+    values = [(str(channel), seconds) for channel, seconds in channel_occupancy(rig).items()]
+    return bars(values, "s", "Time on the air by channel")

@@ -122,6 +122,8 @@ def _statistics(rig: Rig) -> dict[str, object]:
     return {
         "transmissions": air.transmissions,
         "receptions": air.receptions,
+        "meters_by_hops": {str(hops): count for hops, count in pictures.hop_counts(rig).items()},
+        "channel_airtime_s": {str(channel): value for channel, value in pictures.channel_occupancy(rig).items()},
         "nodes": {
             node.name: {
                 "sent": node.sent,
@@ -148,6 +150,16 @@ def _figures(rig: Rig) -> tuple[Figure, ...]:
             "Joining and healing",
             "Join states of every node over the run: from looking for a PAN (light) to operational (dark).",
             pictures.join_timeline(rig),
+        ),
+        Figure(
+            "Hops",
+            "How many hops the meters are away from the concentrator at the end of the run.",
+            pictures.hop_histogram(rig),
+        ),
+        Figure(
+            "Channels",
+            "How long each channel was in use; a discovery burst counts on every channel of the plan.",
+            pictures.channel_picture(rig),
         ),
     )
 
