@@ -107,6 +107,8 @@ class LocalDelivery:
         message = Icmpv6Message.decode(packet.payload, packet.source, packet.destination)
         if message.type == Icmpv6Type.RPL_CONTROL:
             self._routing.receive(packet, message, self.link_source, is_broadcast=self.is_broadcast)
+        elif message.type in (Icmpv6Type.NEIGHBOR_SOLICITATION, Icmpv6Type.NEIGHBOR_ADVERTISEMENT):
+            self._routing.neighbour_discovery.receive(packet, message, self.link_source)
         elif message.type == Icmpv6Type.MPL_CONTROL:
             self.forwarder.mpl.receive_control(packet, message)
         elif message.type == Icmpv6Type.ECHO_REQUEST:

@@ -145,6 +145,11 @@ class MeshNode:
         return self._keys.indices
 
     @property
+    def registered_children(self) -> dict[bytes, bytes]:
+        """The neighbour cache: IPv6 addresses that are registered here, with the EUI-64 of each."""
+        return self._routing.neighbour_discovery.children()
+
+    @property
     def replay_floors(self) -> bytes:
         """Frame counters that were heard: the host stores them for `MeshConfig.replay_floors` of the next start."""
         return self._replay_floors.encode()

@@ -11,6 +11,7 @@ from protocols.mesh.events import NodeLost, NodeReachable, ParentChanged, RouteS
 from protocols.mesh.icmpv6 import Icmpv6Message, Icmpv6Type
 from protocols.mesh.ipv6 import ALL_RPL_NODES, Ipv6Packet, Protocol, eui64_of, interface_identifier, link_local
 from protocols.mesh.join import JoinEvent
+from protocols.mesh.neighbour_discovery import NeighbourDiscovery
 from protocols.mesh.neighbours import NeighbourTable
 from protocols.mesh.rpl.messages import INFINITE_RANK, Dao, DaoAck, Dio, Dis, RplCode
 from protocols.mesh.rpl.root import RplRoot
@@ -40,6 +41,8 @@ class Routing:
         self._set_prefix = set_prefix
         self._parent_changed = parent_changed
         self.is_root = core.config.role is Role.ROOT
+        self.neighbour_discovery = NeighbourDiscovery(core, send, self._registered, self.link_failed)
+        self._waiting_dao: Dao | None = None
         self._root: RplRoot | None = None
         self._router: RplRouter | None = None
         prefix = core.config.prefix
@@ -109,6 +112,8 @@ class Routing:
             self._router.start(self._core.now)
 
     def stop(self) -> None:
+        self._waiting_dao = None
+        self.neighbour_discovery.clear()
         if self._root is not None:
             self._root.stop()
         elif self._router is not None:
@@ -128,7 +133,8 @@ class Routing:
             self._router.link_changed(eui64, self._core.now)
 
     def link_failed(self, eui64: bytes) -> None:
-        """Router: the neighbour does not acknowledge."""
+        """Router: the neighbour does not acknowledge, or does not take this node."""
+        self.neighbour_discovery.forget(eui64)
         if self._router is not None:
             self._router.link_failed(eui64, self._core.now)
 
@@ -215,9 +221,24 @@ class Routing:
         self._send_on_link(RplCode.DIS, Dis().encode(), destination)
 
     def send_dao(self, dao: Dao) -> None:
+        """At once, or when the parent has registered this node's address. A DAO that is repeated asks it again."""
+        parent = self.parent
+        if parent is None or self.neighbour_discovery.is_registered(parent):
+            self._send_dao_now(dao)
+        else:
+            self._waiting_dao = dao
+            self.neighbour_discovery.solicit(parent)
+
+    def _send_dao_now(self, dao: Dao) -> None:
+        self._waiting_dao = None
         root = self.root_address
         if root is not None:
             self._send_message(RplCode.DAO, dao.encode(), root)
+
+    def _registered(self, parent: bytes) -> None:
+        """The parent has this node in its neighbour cache."""
+        if self._waiting_dao is not None and parent == self.parent:
+            self._send_dao_now(self._waiting_dao)
 
     def own_address(self) -> bytes:
         address = self._core.address

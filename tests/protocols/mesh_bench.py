@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from protocols.mesh.config import LinkKey, MeshConfig, RadioSettings, Role
 from protocols.mesh.events import MeshEvent
+from protocols.mesh.ipv6 import Ipv6Packet
 from protocols.mesh.join import JoinState
 from protocols.mesh.node import MeshNode
+from protocols.mesh.sixlowpan.adapter import LowpanAdapter
 from protocols.mesh.timers import BENCH, TimersProfile
-from protocols.mesh.wisun import FrameType
+from protocols.mesh.wisun import FrameType, encode_datagram
 from protocols.rcp.codes import Status
 from protocols.rcp.messages import Configure, HostMessage, Received, Reset, SetKey, Transmit, TransmitDone
 
@@ -196,6 +198,22 @@ class Bench:
 
     def address(self, number: int) -> bytes:
         return PREFIX + bytes((eui(number)[0] ^ 2,)) + eui(number)[1:]
+
+    @staticmethod
+    def lowpan(eui64: bytes, prefix: bytes) -> LowpanAdapter:
+        """An adaptation layer for packets by hand."""
+        made = LowpanAdapter(eui64, random.Random(1), Counter(), capacity_bytes=1900, reassembly_timeout_s=10.0)
+        made.set_prefix(prefix)
+        return made
+
+    def inject(self, number: int, packet: Ipv6Packet, link_source: bytes) -> None:
+        """A frame of somebody who has the group key, with this packet, to a node."""
+        (payload,) = self.lowpan(link_source, PREFIX).to_frames(packet, eui(number))
+        frame = Received(
+            FrameType.DATA, link_source, eui(number), self.radios[number].pan_id, 1, 2**31, self.rss_dbm, 255, 0,
+            round(self.now * 1e6), encode_datagram(payload),
+        )  # fmt: skip
+        self.deliver(number, frame)
 
     def send(self, source: int, destination: int | bytes, payload: bytes, port: int = 4059) -> int:
         address = destination if isinstance(destination, bytes) else self.address(destination)
