@@ -38,7 +38,7 @@ class Guest:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(coroutine)
 
-    def shell(self, command: str, timeout_s: float = 60.0) -> str:
+    def shell(self, command: str, timeout_s: float = 120.0) -> str:
         return self.run(self.machine.console.run(command, timeout_s=timeout_s)).strip()
 
     def from_snapshot(self) -> None:

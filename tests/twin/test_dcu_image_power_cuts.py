@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 import re
 from pathlib import Path
@@ -40,7 +41,8 @@ def _acknowledged(text: str) -> int:
 def _load_until_cut(guest: Guest, rng: random.Random, known: int) -> int:
     """Write under load and kill the emulator at a random moment; gives the last row that was acknowledged."""
     console, line = guest.machine.console, guest.machine.line("console")
-    guest.shell("cat > /tmp/load.py <<'EOF'" + _LOAD + "EOF")
+    encoded = base64.b64encode(_LOAD.encode()).decode()
+    guest.shell(f"echo {encoded} | busybox base64 -d > /tmp/load.py")
     line.write(b"\npython3 /tmp/load.py\n")
     check = guest.run(console.wait_for(r"CHECK bad (\d+) have (-?\d+) END", timeout_s=120))
     assert int(check[1]) == 0, "a torn record was taken for a whole one"
