@@ -104,8 +104,9 @@ class Flash:
             raise FlashError(f"program of bad block {block} failed")
         content = self._blocks.setdefault(block, bytearray(b"\xff" * self.geometry.block_bytes))
         written = data if progress is None else self._torn_program(data, progress)
-        for index, value in enumerate(written, start):
-            content[index] &= value
+        stop = start + len(written)
+        kept = int.from_bytes(content[start:stop], "big") & int.from_bytes(written, "big")
+        content[start:stop] = kept.to_bytes(len(written), "big")
         self._store(block, start, len(data))
         if progress is not None:
             self._lose_power(f"while programming {offset_bytes:#x}")
