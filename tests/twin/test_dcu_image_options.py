@@ -1,0 +1,58 @@
+"""`--dcu qemu`: which choices go with it, what the guest is told, and what is removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dcu.config import DcuConfig
+from dcu.config_file import load
+from protocols.errors import BadInputError
+from protocols.mesh.config import RadioSettings
+from protocols.rcp.codes import ChannelFunction
+from twin.clock.clocks import ClockKind
+from twin.errors import RigError
+from twin.rigs.options import AirKind, BrokerKind, DcuKind, choose
+from twin.rigs.qemu.dcu import guest_provisioning
+
+CONFIG = DcuConfig(
+    dcu_id="IHM4000-0001",
+    eui64=bytes(range(8)),
+    system_title=bytes(range(8, 16)),
+    link_key=bytes(range(16)),
+    timers_profile="bench",
+    radio=RadioSettings(channel_function=ChannelFunction.DH1CF, sensitivity_dbm=-108.38),
+)
+
+
+def chosen(broker: BrokerKind, clock: ClockKind | None = None) -> ClockKind:
+    return choose(seed=1, clock=clock, broker=broker, air=AirKind.BYTES, database="sqlite", dcu=DcuKind.QEMU).clock
+
+
+def test_emulated_concentrator_implies_real_time() -> None:
+    assert chosen(BrokerKind.MOSQUITTO) is ClockKind.REAL
+
+
+def test_emulated_concentrator_needs_a_broker_with_sockets() -> None:
+    with pytest.raises(BadInputError, match="--broker mosquitto"):
+        chosen(BrokerKind.MEMORY)
+    with pytest.raises(RigError, match="sockets"):
+        guest_provisioning(CONFIG, None, "secret")
+
+
+def test_guest_is_told_the_configuration_of_the_native_daemon(tmp_path: Path) -> None:
+    told = guest_provisioning(CONFIG, ("127.0.0.1", 12345), "secret")
+    path = tmp_path / "dcu.json"
+    path.write_text(json.dumps(told.config))
+    found = load(path)
+    assert found.dcu == CONFIG
+    assert (found.broker.host, found.broker.port) == ("10.0.2.2", 12345)
+    assert found.radio_device == "/dev/ttymxc1"
+
+
+def test_keys_and_passwords_are_not_in_a_repr() -> None:
+    text = repr(guest_provisioning(CONFIG, ("127.0.0.1", 12345), "hunter2"))
+    assert "hunter2" not in text
+    assert CONFIG.link_key.hex() not in text
