@@ -44,7 +44,7 @@ class MeshRunner:
         self.node = MeshNode(config, profile, rng, trace=trace)
         self._timers = timers
         self._link = link
-        self._on_event = on_event
+        self.on_event = on_event
         self._decoder = FrameDecoder()
         self._handlers: dict[int, UdpHandler] = {}
         self._is_running = False
@@ -129,8 +129,8 @@ class MeshRunner:
                 if handler is not None:
                     handler(event.source, event.source_port, event.payload)
                     continue
-            if self._on_event is not None:
-                self._on_event(event)
+            if self.on_event is not None:
+                self.on_event(event)
 
     def _arm(self) -> None:
         """One timer, moved only when the deadline is earlier: one that comes too early arms itself again."""
