@@ -7,7 +7,8 @@
      "broker": {"host": "192.0.2.1", "port": 8883, "client_id": "dcu-1", "username": "...", "password": "...",
                 "tls": {"ca_file": "...", "certificate_file": "...", "key_file": "...", "server_name": "..."}}}
 
-`identity`, for meters of security suite 1, holds the PEM texts of `DeviceIdentity`.
+`collection` may hold `local_offset_s`, local time minus UTC. `identity`, for meters of security suite 1, holds the PEM
+texts of `DeviceIdentity`.
 `dlms`, `registration` and `limits` may hold the fields of `DlmsTimeouts`, `RegistrationPolicy` and the limits of
 `DcuConfig`. Octets are hexadecimal. What has a default may be left out; what is not known is refused.
 """
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from dcu.config import DcuConfig, DlmsTimeouts, RegistrationPolicy
+from dcu.config import CollectionPolicy, DcuConfig, DlmsTimeouts, RegistrationPolicy
 from dcu.identity import ClientKeys, DeviceIdentity
 from protocols.dlms.security.signing import RandomSigner
 from protocols.errors import BadInputError, LocalProtocolError
@@ -195,6 +196,11 @@ def _dcu(root: _Section) -> DcuConfig:
         limits = root.section("limits")
         known |= {name: limits.integer(name, 1, 2**31) for name in _LIMITS if name in limits}
         limits.end()
+    if "collection" in root:
+        collection = root.section("collection")
+        offset_s = collection.integer("local_offset_s", -50_400, 50_400)
+        collection.end()
+        known["collection"] = CollectionPolicy(local_offset_s=offset_s)
     if "identity" in root:
         known["identity"] = _identity(root.section("identity"), known["system_title"])
     return DcuConfig(**known)

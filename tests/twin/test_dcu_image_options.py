@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dcu.config import DcuConfig
+from dcu.config import CollectionPolicy, DcuConfig
 from dcu.config_file import load
 from protocols.errors import BadInputError
 from protocols.mesh.config import RadioSettings
@@ -23,6 +23,7 @@ CONFIG = DcuConfig(
     system_title=bytes(range(8, 16)),
     link_key=bytes(range(16)),
     timers_profile="bench",
+    collection=CollectionPolicy(local_offset_s=10_800),
     radio=RadioSettings(channel_function=ChannelFunction.DH1CF, sensitivity_dbm=-108.38),
 )
 

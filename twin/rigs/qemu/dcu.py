@@ -100,6 +100,14 @@ def guest_provisioning(config: DcuConfig, broker: tuple[str, int] | None, passwo
     }
     if config.identity is not None:
         document["identity"] = asdict(config.identity)
+    if config.collection.local_offset_s:
+        document["collection"] = {"local_offset_s": config.collection.local_offset_s}
+    if config.identity is not None:
+        document["identity"] = {
+            "signing_key_pem": config.identity.signing_key_pem,
+            "agreement_key_pem": config.identity.agreement_key_pem,
+            "certificates_pem": config.identity.certificates_pem,
+        }
     return GuestProvisioning(document)
 
 
