@@ -13,6 +13,7 @@ from benchmarks import Row
 from meters.keys import MeterKeys
 from meters.meter import Meter, MeterHardware, MeterIdentity
 from meters.models.library import load_model
+from meters.models.schema import MeterModel
 from protocols.dlms.client import AttributeReference, ClientAssociation, ClientConfig, ClientSecurity
 from protocols.dlms.enums import Mechanism
 from protocols.dlms.obis import ObisCode
@@ -41,9 +42,9 @@ class _Fleet:
     keys: MeterKeys
 
 
-def _build(count: int) -> _Fleet:
+def _build(model: MeterModel, count: int) -> _Fleet:
     """Meters that have power. They share their keys: deriving a thousand public keys is not what is measured."""
-    clock, model = VirtualClock(START), load_model(MODEL)
+    clock = VirtualClock(START)
     source = SeededKeys(b"fleet")
     keys = MeterKeys.generate(source, system_title=b"BENCH001", client_system_title=CLIENT_TITLE)
     meters = []
@@ -93,14 +94,13 @@ def _turns(fleet: _Fleet, client_sap: int, name: str) -> Row:
     return Row(f"{METERS:,} meters in turn, {name}", best / METERS * 1e6, "us", "one association open each")
 
 
-def _weigh() -> list[Row]:
-    """Memory of a meter with an open association, beside its flash image."""
-    load_model(MODEL)
-    _build(1)
+def _weigh(model: MeterModel) -> list[Row]:
+    """Memory of a meter with an open association, beside its flash image and what all meters of a model share."""
+    _build(model, 1).clock.loop.close()
     gc.collect()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    fleet = _build(WEIGHED)
+    fleet = _build(model, WEIGHED)
     for meter in fleet.meters:
         _client(fleet, meter, READER_SAP)
     gc.collect()
@@ -116,8 +116,9 @@ def _weigh() -> list[Row]:
 
 
 def run() -> list[Row]:
-    rows = _weigh()
-    fleet = _build(METERS)
+    model = load_model(MODEL)
+    rows = _weigh(model)
+    fleet = _build(model, METERS)
     rows += [_turns(fleet, READER_SAP, "a plain GET"), _turns(fleet, MANAGEMENT_SAP, "a ciphered GET")]
     fleet.clock.loop.close()
     return rows
