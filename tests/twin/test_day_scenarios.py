@@ -1,0 +1,118 @@
+"""The day, the blackout and the month, as a user runs them. Every row of use cases III, IV and VI by its name."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from twin_runs import Run, twin_run
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return twin_run(tmp_path_factory.mktemp("day"), "village-day", "--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def dark(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return twin_run(tmp_path_factory.mktemp("blackout"), "blackout", "--seed", "3", "--set", "meters=8")
+
+
+def _measured(run: Run, step: str, name: str) -> object:
+    case = next(case for case in run.report["cases"] if case["name"] == step)
+    assert case["verdict"] == "PASS", case
+    return next(m["value"] for m in case["attempts"][-1]["measurements"] if m["name"] == name)
+
+
+def test_the_day_passes(day: Run) -> None:
+    assert day.status == 0, day.stdout + day.stderr
+    assert day.report["simulated_s"] > 2 * 86_400
+
+
+@pytest.mark.requirement("UC-III.1")
+def test_load_daily_and_monthly_profiles_are_read_by_range_and_are_as_on_flash(day: Run) -> None:
+    assert _measured(day, "profiles-by-range", "requests answered") == 18
+    assert _measured(day, "profiles-by-range", "rows that are not as on flash") == 0
+    assert _measured(day, "profiles-by-range", "new rows when a range is read again") == 0
+
+
+@pytest.mark.requirement("UC-III.2")
+def test_a_power_failure_and_a_clock_change_are_marked(day: Run) -> None:
+    assert _measured(day, "gap-is-marked", "gaps that a power failure explains") == 1
+    marked = _measured(day, "gap-is-marked", "rows marked for a change of the clock")
+    assert isinstance(marked, int)
+    assert marked >= 1
+
+
+@pytest.mark.requirement("UC-III.2")
+def test_a_blackout_is_a_gap_in_every_profile_and_no_second_row(dark: Run) -> None:
+    assert dark.status == 0, dark.stdout + dark.stderr
+    assert _measured(dark, "blackout", "rows of meters at the head-end") == 8
+    assert _measured(dark, "gaps-of-all", "profiles with a gap that a power failure explains") == 8
+
+
+@pytest.mark.requirement("UC-IV.1")
+def test_one_bundle_a_day_brings_what_meters_have_pushed_at_moments_of_their_own(day: Run) -> None:
+    assert _measured(day, "daily-bundle", "bundles stored, one a day") == 1
+    spread_s = _measured(day, "daily-bundle", "spread of the pushes")
+    assert isinstance(spread_s, float)
+    assert spread_s > 60
+
+
+@pytest.mark.requirement("UC-IV.2")
+def test_a_day_without_uplink_and_a_power_cut_lose_and_double_no_row(day: Run) -> None:
+    for name in ("rows that the database lacks", "rows that no meter has", "rows that are there twice"):
+        assert _measured(day, "uplink-outage", name) == 0
+    database = sqlite3.connect(day.folder / "mdms.sqlite")
+    rows, distinct = database.execute(
+        "select count(*), count(distinct serial || obis || captured_utc_ms || values_json || ifnull(status, '')) "
+        "from profile_rows"
+    ).fetchone()
+    bundles = database.execute("select status from bundles").fetchall()
+    database.close()
+    assert rows == distinct > 500
+    assert {status for (status,) in bundles} == {"stored"}
+
+
+@pytest.mark.requirement("UC-IV.3")
+def test_tamper_events_come_with_the_bundle(day: Run) -> None:
+    found = _measured(day, "logs-in-the-bundle", "tamper events of the meter at the head-end")
+    assert isinstance(found, int)
+    assert found >= 2
+
+
+@pytest.mark.requirement("UC-VI.2")
+def test_every_clock_is_within_two_seconds_after_a_broadcast_that_drift_has_triggered(day: Run) -> None:
+    before = _measured(day, "clocks-are-set", "clocks off by more than 2 s before")
+    after_s = _measured(day, "clocks-are-set", "largest offset after")
+    assert isinstance(before, int)
+    assert isinstance(after_s, float)
+    assert before >= 3
+    assert after_s <= 2.0
+
+
+@pytest.mark.requirement("UC-VI.4")
+def test_a_forged_and_a_replayed_time_move_no_clock(day: Run) -> None:
+    moved_s = _measured(day, "forged-time-is-refused", "the clock has moved by")
+    assert isinstance(moved_s, float)
+    assert abs(moved_s) < 0.1
+
+
+@pytest.mark.requirement("UC-VI.5")
+def test_a_concentrator_with_a_wrong_clock_is_flagged_until_it_is_right(day: Run) -> None:
+    assert _measured(day, "wrong-dcu-is-flagged", "flagged when it is wrong") is True
+    assert _measured(day, "wrong-dcu-is-flagged", "flagged when it is right again") is False
+
+
+def test_one_seed_gives_the_same_day(day: Run, tmp_path: Path) -> None:
+    again = twin_run(tmp_path, "village-day", "--seed", "3", PYTHONHASHSEED="99", TZ="Asia/Kathmandu")
+    for name in ("events.jsonl", "report.json", "report.xml"):
+        assert (again.folder / name).read_bytes() == (day.folder / name).read_bytes(), name
+
+
+@pytest.mark.soak
+def test_a_month_of_a_hundred_meters_is_complete(tmp_path: Path) -> None:
+    month = twin_run(tmp_path, "village-month", "--seed", "1")
+    assert month.status == 0, month.stdout + month.stderr
+    assert _measured(month, "daily-bundle", "rows that the database lacks") == 0
