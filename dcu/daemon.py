@@ -269,6 +269,13 @@ class Dcu:
             ),
         }
 
+    async def ping(self, eui64: bytes, *, payload: bytes = b"", timeout_s: float = 10.0) -> float | None:
+        """ICMPv6 echo to a node of the mesh: the round trip in seconds; None without an answer, or a way to it."""
+        place = self._router.where(eui64)
+        if place is None:
+            return None
+        return await self._router.ping(place.address, payload=payload, timeout_s=timeout_s)
+
     def rotate_group_key(self, key: LinkKey) -> None:
         """Bring a new group key of the mesh into use. Raises LocalProtocolError for an index that cannot be."""
         self._router.rotate_group_key(key)

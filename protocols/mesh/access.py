@@ -159,6 +159,8 @@ class Access:
     # time
 
     def next_deadline(self) -> float | None:
+        if self._supplicant is None and self._authenticator is None and self._remove_at is None:
+            return None
         deadlines = (
             self._supplicant.deadline if self._supplicant is not None else None,
             self._authenticator.next_deadline() if self._authenticator is not None else None,

@@ -48,6 +48,22 @@ async def shut_out(rig: Rig, record: Record, meter: str, reason: str, within_s: 
     record.measure("its join state", rig.mesh.state(meter), limit=differs_from("operational"))
 
 
+@step("every node answers an echo", timeout_s=300, requirement=("NET-4", "OSI-3"))
+async def echo(rig: Rig, record: Record, outside: Sequence[str] = (), payload_bytes: int = 1232) -> None:
+    """ICMPv6 echo from the concentrator to every member, by default in packets of the minimum MTU (1,280 bytes)."""
+    daemon = rig.dcu.daemon if isinstance(rig.dcu, RigDcu) else None
+    if daemon is None:
+        raise SkipStep("the concentrator of this rig sends no echo for the bench")
+    inside = [meter for name, meter in rig.meters.items() if name not in outside]
+    times_s = [await daemon.ping(meter.eui64, payload=bytes(payload_bytes), timeout_s=20.0) for meter in inside]
+    answered_s = [time_s for time_s in times_s if time_s is not None]
+    record.measure("nodes that answered", len(answered_s), limit=equals(len(inside)))
+    record.measure("longest round trip", max(answered_s, default=None), unit="s", limit=at_most(20.0))
+    strangers = [await daemon.ping(rig.meter(name).eui64, timeout_s=5.0) for name in outside]
+    answers = sum(time_s is not None for time_s in strangers)
+    record.measure("answers of nodes that are not in the mesh", answers, limit=equals(0))
+
+
 @step("a new group key comes into use", timeout_s=4000, requirement=("NET-3", "UC-I.3"))
 async def rotate_group_key(
     rig: Rig, record: Record, revoke: str | None = None, outside: Sequence[str] = (), within_s: float = 120.0

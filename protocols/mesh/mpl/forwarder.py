@@ -233,7 +233,9 @@ class MplForwarder:
         return deadline
 
     def handle_timer(self) -> None:
-        now = self._core.now
+        now, deadline = self._core.now, self.next_deadline()
+        if deadline is None or now < deadline:
+            return
         if self._control.is_running and self._control.deadline is not None and now >= self._control.deadline:
             self._handle_control(now)
         for identifier, seed in list(self._seeds.items()):
