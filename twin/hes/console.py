@@ -8,6 +8,7 @@ from importlib import resources
 import jinja2
 
 from protocols.headend.quantities import ON_DEMAND, QUANTITIES
+from protocols.headend.tables import TABLES
 
 
 @functools.cache
@@ -15,4 +16,4 @@ def console_page() -> str:
     """The page, complete: no other file is loaded."""
     source = resources.files("twin.hes").joinpath("console.html.jinja").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)
-    return template.render(quantities=[item for item in QUANTITIES if item.name in ON_DEMAND])
+    return template.render(quantities=[item for item in QUANTITIES if item.name in ON_DEMAND], tables=TABLES)
