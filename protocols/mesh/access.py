@@ -90,6 +90,8 @@ class Access:
                 self._authenticator.stop()
         elif state is JoinState.AUTHENTICATE:
             self._authenticate(target)
+        elif state is JoinState.OPERATIONAL and self._authenticator is not None:
+            self._resume_rotation()
 
     def _authenticate(self, target: bytes | None) -> None:
         supplicant = self._supplicant
@@ -143,6 +145,18 @@ class Access:
         self._activate_at = (now + self._timers.activation_s, key.index)
         self._remove_at = (now + self._timers.activation_s + self._timers.removal_s, previous)
         self._keys_changed("installed", key.index)
+
+    def _resume_rotation(self) -> None:
+        """The root restarted with more than one key: a rotation was under way, and begins its waits anew."""
+        indices = [index for index, _ in self._keys.items()]
+        if len(indices) < 2 or self._remove_at is not None:
+            return
+        now, removal_at = self._core.now, self._core.now + self._timers.removal_s
+        if indices[-1] != self._keys.active_index:
+            self._activate_at = (now + self._timers.activation_s, indices[-1])
+            self._remove_at = (removal_at + self._timers.activation_s, self._keys.active_index)
+        else:
+            self._remove_at = (removal_at, indices[-2])
 
     def revoke(self, eui64: bytes) -> None:
         """Root only: refuse a device from now on. What it knows ends with the next rotation."""

@@ -105,8 +105,8 @@ class MeshConfig:
     IPv6 addresses. `frame_counter` is the first that this node may send: the host stores it and leaps ahead at each
     start. `start_count` is how often the device has started; the root derives its first versions from it, so that
     those of a restarted root are newer. With `credentials` a router proves itself by its certificate and is given the
-    group keys, so that it needs none in `keys`; the root gives out its own, whose indices are 1 to 4. `pan_id` and
-    `prefix` are the root's alone: routers learn them.
+    group keys, so that it needs none in `keys`; the root gives out its own, indices 1 to 4, the oldest first.
+    `pan_id` and `prefix` are the root's alone: routers learn them.
     Raises LocalProtocolError for what does not fit together.
     """
 

@@ -140,7 +140,10 @@ class AccessRefused:
 
 @dataclass(frozen=True, slots=True)
 class GroupKeysChanged:
-    """Root only: a group key was installed, came into use or ended. The host stores what a restart needs."""
+    """Root only: a group key was installed, came into use or ended. The host stores what a restart needs.
+
+    `keys` are in the order of their installation, as `MeshConfig.keys` takes them.
+    """
 
     keys: tuple[LinkKey, ...]
     active_index: int

@@ -42,8 +42,8 @@ class KeyRing:
         return frozenset(self._keys)
 
     def items(self) -> list[tuple[int, bytes]]:
-        """Keys by index, in the order of the index."""
-        return sorted(self._keys.items())
+        """Index and key, the oldest first."""
+        return list(self._keys.items())
 
     def install(self, index: int, key: bytes) -> bool:
         """Returns whether it is new. One that is there already is not installed again."""

@@ -274,9 +274,11 @@ class MeshNode:
     def rotate_group_key(self, key: LinkKey, now: float) -> None:
         """Root only: bring a new group key, index 1 to 4, into use, and end the one before it, by the profile's times.
 
-        Raises LocalProtocolError for a router, an index beyond 4, or the index that is in use.
+        Raises LocalProtocolError for a router, where keys are provisioned, and for an index beyond 4 or in use.
         """
-        if self.config.role is not Role.ROOT or key.index > GTK_COUNT or key.index == self._keys.active_index:
+        if self.config.role is not Role.ROOT or self.config.credentials is None:
+            raise LocalProtocolError("only a root that authenticates devices can give them a new group key")
+        if key.index > GTK_COUNT or key.index == self._keys.active_index:
             raise LocalProtocolError(f"group key {key.index} cannot be brought into use here")
         self._core.now = now
         self._access.rotate(key)

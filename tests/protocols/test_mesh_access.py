@@ -6,9 +6,10 @@ import pytest
 from authentication_support import Authority
 from mesh_bench import GROUP_KEY, Bench, eui
 
+from protocols.errors import LocalProtocolError
 from protocols.mesh.authentication.trust import MeshCredentials, RefusalReason
 from protocols.mesh.config import LinkKey, MeshConfig
-from protocols.mesh.events import AccessRefused, AuthenticationFailed, DeviceAuthenticated
+from protocols.mesh.events import AccessRefused, AuthenticationFailed, DeviceAuthenticated, GroupKeysChanged
 from protocols.mesh.join import JoinState
 from protocols.mesh.wisun import FrameType
 
@@ -159,6 +160,28 @@ def test_a_root_that_restarts_takes_its_members_as_they_are_and_authenticates_ne
     bench.rotate()
     bench.run_until(lambda: all(2 in node.key_indices for node in bench.nodes.values()), 120)
     assert since < bench.now
+
+
+def test_a_root_that_restarts_in_a_rotation_goes_on_with_it() -> None:
+    bench = started()
+    bench.run_until(bench.joined, 300)
+    bench.rotate()
+    bench.run_until(lambda: all(2 in node.key_indices for node in bench.nodes.values()), 60)
+    stored = bench.of(0, GroupKeysChanged)[-1]
+    assert [key.index for key in stored.keys] == [1, 2]
+    bench.power_off(0)
+    bench.power_on(0, keys=stored.keys, active_key_index=stored.active_index)
+    bench.run_for(400)
+    assert bench.joined()
+    assert all(node.key_indices == {2} for node in bench.nodes.values())
+
+
+def test_only_a_root_that_authenticates_can_rotate() -> None:
+    bench = Bench([(0, 1)])
+    bench.power_on_all()
+    for node in bench.nodes.values():
+        with pytest.raises(LocalProtocolError):
+            node.rotate_group_key(SECOND_KEY, bench.now)
 
 
 def test_authentication_gets_through_where_a_fifth_of_all_frames_is_lost() -> None:
