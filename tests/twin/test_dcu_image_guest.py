@@ -113,7 +113,6 @@ def test_daemon_that_dies_is_started_again(guest: Guest) -> None:
     assert guest.shell("cat /tmp/run/daemon.pid") != old
 
 
-@pytest.mark.requirement("HW-8")
 def test_wifi_adapter_s_module_is_there_and_its_radio_is_said_to_be_missing(guest: Guest) -> None:
     guest.shell("modprobe r8188eu")
     assert "r8188eu" in guest.shell("cut -d' ' -f1 /proc/modules").split()
