@@ -32,6 +32,7 @@ _DAY_RECORD = "collected-day"
 _DAY_S = 86_400
 _LONGEST_SLEEP_S = 600.0
 """The concentrator's clock may be corrected while it waits for midnight."""
+_RETRY_S = 30.0
 _LATE = 1.5
 """Periods between two rows from which one is missing."""
 
@@ -176,7 +177,7 @@ class Collector:
                         return ""
                     except NoAnswerError:
                         self.counters["unanswered"] += 1
-                        await asyncio.sleep(30.0)
+                        await asyncio.sleep(_RETRY_S)
         except TimeoutError:
             return "out of reach"
         except MeterRefusedError as error:
@@ -206,7 +207,8 @@ class Collector:
             answers = await self._reader.ranges(session, wanted, end_s)
         for (layout, _), rows in zip(wanted, answers, strict=True):
             key = TableKey(identity.serial, meter.kind, str(layout.obis))
-            mark_s = _newest_s(layout, rows, end_s) if layout.period_s else end_s
+            known_s = self._buffer.mark_s(key.serial, key.obis)
+            mark_s = _newest_s(layout, rows, known_s, end_s)
             added = self._buffer.add(key, [encode(row) for row in rows], mark_s=mark_s)
             self.counters["rows_pulled"] += added
             self._trace("dcu-pull", serial=identity.serial, obis=key.obis, rows=len(rows), added=added)
@@ -227,7 +229,7 @@ class Collector:
         midnight_s = self._day_due() * _DAY_S - self._policy.local_offset_s
         if reached_s < midnight_s - layout.period_s / 2:
             return int(reached_s) - self._policy.margin_s
-        self._buffer.add(key, [], mark_s=int(reached_s))
+        self._buffer.add(key, [], mark_s=int(min(reached_s, now_s)))
         return None
 
     # the bundle
@@ -268,9 +270,10 @@ def _times(layout: TableLayout, buffered: BufferedTable) -> list[float]:
     return [captured_s for captured_s in times if captured_s is not None]
 
 
-def _newest_s(layout: TableLayout, rows: Sequence[Data], otherwise_s: int) -> int:
+def _newest_s(layout: TableLayout, rows: Sequence[Data], known_s: int | None, now_s: int) -> int | None:
+    """The new mark of a table: its newest row, but no time that is still to come, as a clock that is ahead gives it."""
     times = [captured_s for row in rows if (captured_s := layout.captured_s(row)) is not None]
-    return int(max(times)) if times else otherwise_s
+    return min(int(max(times)), now_s) if times else known_s
 
 
 def _tables(layout: TableLayout, rows: Sequence[bytes]) -> list[Table]:

@@ -219,6 +219,32 @@ def test_a_meter_out_of_reach_is_caught_up_with_the_next_day(bench: Bench) -> No
 
 
 @pytest.mark.requirement("UC-IV.2")
+def test_a_clock_that_was_ahead_hides_no_row(bench: Bench) -> None:
+    collecting(bench)
+    acknowledge(bench)
+    meter = meter_with_rows(1, days=1)
+
+    async def body() -> None:
+        bench.start()
+        await bench.registered(meter)
+        meter.capture(START_UTC_S + 3 * DAY_S)  # its clock was three days ahead for a moment
+        listener = bench.mesh.listener
+        assert listener is not None
+        listener.datagram(meter.address, meter.push(meter.rows[-1:]))
+        await asyncio.sleep(4000)
+        for index in range(48):
+            meter.capture(START_UTC_S + index * PERIOD_S)
+        await asyncio.sleep(26 * 3600)
+
+    bench.run(body)
+    first, second = bundles(bench)
+    captured = {
+        row.captured_utc_ms for bundle in (first, second) for table in bundle.meters[0].tables for row in table.rows
+    }
+    assert len(captured) == 48 + 1 + 48
+
+
+@pytest.mark.requirement("UC-IV.2")
 def test_a_power_cut_before_the_acknowledgement_loses_nothing(bench: Bench) -> None:
     collecting(bench)
     meter = meter_with_rows(1, days=1)
