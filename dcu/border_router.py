@@ -37,6 +37,8 @@ DLMS_PORT = 4059
 """The wrapper's UDP port (IEC 62056-4-7)."""
 FRAME_COUNTER_BLOCK = 65_536
 _ECHO_IDENTIFIER = 0x0A41
+_REVOKED = "revoked-devices"
+_EUI64_BYTES = 8
 _REPLAY_FLOORS = "replay-floors"
 _REPLAY_FLOORS_EVERY_S = 300.0
 """How old the stored counters of neighbours may be: so much can be replayed after a power cut."""
@@ -96,6 +98,7 @@ class BorderRouter:
         )
         self.counters: Counter[str] = Counter()
         self._link = WatchedLink(radio, self._note_frame_counter)
+        self._revoked = _split(storage.read(_REVOKED) or b"")
         self._group_keys = GroupKeyStore(storage, LinkKey(config.key_index, config.link_key))
         keys, active_key_index = self._group_keys.load()
         mesh = MeshConfig(
@@ -110,6 +113,7 @@ class BorderRouter:
             prefix=config.prefix,
             radio=config.radio,
             credentials=config.mesh_credentials,
+            revoked=self._revoked,
             replay_floors=storage.read(_REPLAY_FLOORS) or b"",
         )
         self._runner = MeshRunner(
@@ -186,7 +190,9 @@ class BorderRouter:
         self._runner.rotate_group_key(key)
 
     def revoke(self, eui64: bytes) -> None:
-        """Refuse a device from now on; the next rotation shuts it out."""
+        """Refuse a device from now on, after a restart too; the next rotation shuts it out. Raises StorageError."""
+        self._revoked |= {eui64}
+        self._storage.write(_REVOKED, b"".join(sorted(self._revoked)))
         self._runner.revoke(eui64)
 
     def mesh_counters(self) -> Counter[str]:
@@ -233,3 +239,8 @@ class BorderRouter:
             self.counters[f"dropped_{event.reason}"] += 1
         elif isinstance(event, JoinStateChanged):
             _LOG.info("mesh: %s -> %s (%s)", event.previous.name, event.state.name, event.why)
+
+
+def _split(stored: bytes) -> frozenset[bytes]:
+    """The EUI-64s of a record of them."""
+    return frozenset(stored[at : at + _EUI64_BYTES] for at in range(0, len(stored), _EUI64_BYTES))

@@ -72,6 +72,8 @@ class Access:
             self._authenticator = Authenticator(
                 config.eui64, config.credentials, timers, core.rng, keys, core.counters, _RootPort(self)
             )
+            for eui64 in sorted(config.revoked):
+                self._authenticator.revoke(eui64)
         else:
             self._supplicant = Supplicant(config.eui64, config.credentials, timers, core.rng, _DevicePort(self))
 

@@ -121,6 +121,8 @@ class MeshConfig:
     prefix: bytes | None = None
     radio: RadioSettings = RadioSettings()
     credentials: MeshCredentials | None = field(default=None, repr=False)
+    revoked: frozenset[bytes] = frozenset()
+    """Root only: EUI-64s of devices that get no group key, whatever their certificates say."""
     replay_floors: bytes = b""
     """What `MeshNode.replay_floors` gave before the last power cut."""
 

@@ -136,6 +136,16 @@ def test_a_revoked_device_is_shut_out_by_the_next_rotation() -> None:
     assert SECOND_KEY.key not in bench.radios[2].keys.values()
 
 
+def test_a_device_stays_revoked_when_the_root_restarts() -> None:
+    bench = SecureBench([(0, 1), (0, 2)])
+    bench.power_on(0, revoked=frozenset({eui(2)}))
+    bench.power_on(1)
+    bench.power_on(2)
+    bench.run_for(200)
+    assert bench.is_in(1)
+    assert not bench.is_in(2)
+
+
 def test_a_device_that_comes_back_proves_itself_again() -> None:
     bench = started()
     bench.run_until(bench.joined, 300)
