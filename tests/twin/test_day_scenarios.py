@@ -112,7 +112,8 @@ def test_one_seed_gives_the_same_day(day: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_a_month_of_a_hundred_meters_is_complete(tmp_path: Path) -> None:
-    month = twin_run(tmp_path, "village-month", "--seed", "1")
-    assert month.status == 0, month.stdout + month.stderr
-    assert _measured(month, "daily-bundle", "rows that the database lacks") == 0
+def test_days_of_a_fleet_are_complete(tmp_path: Path) -> None:
+    fleet = twin_run(tmp_path, "village-month", "--seed", "1", "--set", "meters=30", "--set", "days=4")
+    assert fleet.status == 0, fleet.stdout + fleet.stderr
+    assert _measured(fleet, "daily-bundle", "bundles stored, one a day") == 4
+    assert _measured(fleet, "daily-bundle", "rows that the database lacks") == 0
