@@ -146,8 +146,9 @@ class Forwarder:
         if not option.down and link_source == self._routing.parent:
             self._routing.parent_sends_up()
         if option.sender_rank and (option.sender_rank > rank if option.down else option.sender_rank < rank):
-            self._routing.rank_is_inconsistent()
+            self._core.counters["rank_inconsistency"] += 1
             if option.rank_error:
+                self._routing.rank_is_inconsistent()
                 self._core.drop(DropReason.LOOP)
                 return None
             option = replace(option, rank_error=True)

@@ -16,6 +16,8 @@ _ETX_AT_SENSITIVITY = 160
 _FAILURES_IF_SILENT = 3
 _FAILURES_IF_HEARD = 6
 _BLOCK_DOUBLINGS_MAX = 6
+_GUESS_WEIGHT = 8
+"""Deliveries that the guess before the first measurement counts for."""
 _BLOCKED_ETX_MAX = 4 * ETX_ONE
 """Failures alone do not make a link worse than MRHOF still accepts: there may be no other."""
 
@@ -102,9 +104,18 @@ class Neighbour:
         return self._close_window(now)
 
     def _close_window(self, now: float) -> bool:
-        sample = min(self._attempts * ETX_ONE // max(self._acknowledged, 1), ETX_MAX)
+        """The first window may be one frame that met others in a burst: alone it must not move parents.
+
+        Where it did, a burst made links look bad, children moved and told the root, and their messages were the next
+        burst.
+        """
         before = self.etx_128
-        self.etx_128 = before + (sample - before) // 8 if self._measured else sample
+        if self._measured:
+            sample = min(self._attempts * ETX_ONE // max(self._acknowledged, 1), ETX_MAX)
+            self.etx_128 = before + (sample - before) // 8
+        else:
+            spent = self._attempts * ETX_ONE + _GUESS_WEIGHT * before
+            self.etx_128 = min(spent // (self._acknowledged + _GUESS_WEIGHT), ETX_MAX)
         self._measured = True
         self._attempts = self._acknowledged = 0
         self._window_began_at = now

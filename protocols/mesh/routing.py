@@ -144,7 +144,7 @@ class Routing:
             self._root.hop_failed(parent, child, self._core.now)
 
     def rank_is_inconsistent(self) -> None:
-        self._core.counters["rank_inconsistency"] += 1
+        """A packet met stale ranks for the second time on its way (RFC 6550, 11.2.2.2)."""
         if self._router is not None:
             self._router.rank_is_inconsistent(self._core.now)
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 from protocols.errors import BadInputError
 
+_DAOS_PER_DELAY = 4
+"""How many nodes may send a DAO within one DAO delay when all are asked to."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrickleProfile:
@@ -110,6 +113,10 @@ class TimersProfile:
     @property
     def dio(self) -> TrickleProfile:
         return TrickleProfile((1 << self.dio_interval_min) / 1000, self.dio_doublings, self.dio_redundancy)
+
+    def dao_spread_s(self, network_size: int) -> float:
+        """Longest delay before the DAO that a node sends because all are asked for one: it grows with the PAN."""
+        return self.dao_delay_s * max(1.0, network_size / _DAOS_PER_DELAY)
 
     @property
     def path_lifetime_s(self) -> float:

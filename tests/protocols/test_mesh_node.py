@@ -283,3 +283,17 @@ def test_a_parent_that_failed_is_kept_once_it_is_taken_back() -> None:
     before = bench.now
     bench.run_for(120.0)
     assert not bench.of(2, ParentChanged, since=before)
+
+
+def test_a_burst_of_losses_does_not_move_the_parents() -> None:
+    bench = village()
+    bench.run_for(120.0)
+    since = bench.now
+    bench.loss = 0.5
+    for number in range(5, 13):
+        bench.send(number, 0, b"burst")
+    bench.run_for(2.0)
+    bench.loss = 0.0
+    bench.run_for(60.0)
+    assert not any(bench.of(number, ParentChanged, since) for number in bench.nodes)
+    assert bench.nodes[0].counters["dao_refresh"] == 0

@@ -13,6 +13,7 @@ from protocols.errors import BadInputError, LocalProtocolError
 from protocols.mesh.join import TRANSITIONS, JoinEvent, JoinState, next_state
 from protocols.mesh.neighbours import ETX_MAX, ETX_ONE, NeighbourTable, etx_from_rss
 from protocols.mesh.rpl.dao_sender import DaoOutcome, DaoSender, DaoState
+from protocols.mesh.rpl.objective import PARENT_SWITCH_THRESHOLD
 from protocols.mesh.timers import BENCH, FAN_LARGE, FAN_SMALL, PROFILES, TrickleProfile, profile_named
 from protocols.mesh.trickle import Trickle
 
@@ -86,13 +87,28 @@ def test_etx_moves_only_after_enough_transmissions_and_time() -> None:
     assert neighbour.etx_128 == ETX_ONE
     assert not neighbour.record_transmission(4, True, 10.0, BENCH)
     assert neighbour.record_transmission(4, True, 70.0, BENCH)
-    # 8 attempts for 2 acknowledgements: the first measurement replaces the guess.
-    assert neighbour.etx_128 == 4 * ETX_ONE
-    neighbour.record_transmission(4, True, 140.0, BENCH)
-    assert neighbour.etx_128 == 4 * ETX_ONE
+    # 8 attempts for 2 acknowledgements; the guess counts as eight deliveries in eight attempts.
+    first = (8 + 8) * ETX_ONE // (2 + 8)
+    assert neighbour.etx_128 == first
+    neighbour.record_transmission(2, True, 140.0, BENCH)
+    assert neighbour.etx_128 == first
     neighbour.record_transmission(2, True, 150.0, BENCH)
     neighbour.record_transmission(2, True, 210.0, BENCH)
-    assert neighbour.etx_128 == 4 * ETX_ONE + (2 * ETX_ONE - 4 * ETX_ONE) // 8
+    assert neighbour.etx_128 == first + (2 * ETX_ONE - first) // 8
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_one_frame_in_a_burst_says_little_about_a_link(acknowledged: bool) -> None:
+    neighbour = NeighbourTable(-100.0).hear(b"n" * 8, -60.0, 0.0)
+    assert neighbour.record_transmission(8, acknowledged, 100.0, BENCH)
+    assert ETX_ONE < neighbour.etx_128 < ETX_ONE + PARENT_SWITCH_THRESHOLD
+
+
+def test_a_link_that_is_bad_for_long_is_known_as_bad() -> None:
+    neighbour = NeighbourTable(-100.0).hear(b"n" * 8, -60.0, 0.0)
+    for number in range(40):
+        neighbour.record_transmission(3, True, 2.0 * number, BENCH)
+    assert neighbour.etx_128 > 2.5 * ETX_ONE
 
 
 def test_three_failures_in_a_row_block_a_neighbour_longer_each_time() -> None:

@@ -12,9 +12,20 @@ from hypothesis import strategies as st
 from mesh_strategies import PREFIX
 
 from protocols.mesh.ipv6 import interface_identifier
-from protocols.mesh.rpl.messages import INFINITE_RANK, Dao, DaoStatus, Dio, Transit
+from protocols.mesh.neighbours import NeighbourTable
+from protocols.mesh.rpl.messages import (
+    INFINITE_RANK,
+    Dao,
+    DaoAck,
+    DaoStatus,
+    Dio,
+    DodagConfiguration,
+    PrefixInformation,
+    Transit,
+)
 from protocols.mesh.rpl.objective import Candidate, rank_of, select_parents
 from protocols.mesh.rpl.root import RplRoot
+from protocols.mesh.rpl.router import RplRouter
 from protocols.mesh.rpl.routes import HOPS_MAX, RouteEntry, RouteTable
 from protocols.mesh.timers import BENCH
 
@@ -210,6 +221,20 @@ def test_a_route_that_is_not_refreshed_expires() -> None:
     assert ("suspect", node(2)) in port.log
 
 
+@pytest.mark.parametrize(("nodes", "requests"), [(10, 4), (300, 1)])
+def test_everybody_is_asked_again_only_when_all_could_have_answered(nodes: int, requests: int) -> None:
+    root, _ = make_root()
+    for number in range(1, nodes + 1):
+        take(root, dao(number, 0))
+    before = root.dtsn
+    for number in range(1, 31):
+        run(root, 99.0 + number, 100.0 + number)
+        root.hop_failed(node(0), node(number % 10 + 1), 100.0 + number)
+        take(root, dao(number % 10 + 1, 0, sequence=number, path_sequence=241 + number // 10), 100.1 + number)
+    run(root, 130.0, 131.0)
+    assert root.dtsn - before == requests
+
+
 def test_a_failed_hop_asks_for_fresh_routes_and_recovers() -> None:
     root, port = make_root()
     take(root, dao(1, 0))
@@ -274,3 +299,70 @@ def test_a_version_of_a_life_before_is_overtaken() -> None:
     assert {dio.version for dio in port.dios} == {1}
     root.handle_dio(Dio(0, 9, 256, 0, address(0)), 4.0)
     assert root.version == 10
+
+
+# a router
+
+
+class RouterPort:
+    """Remembers DAOs and parents."""
+
+    def __init__(self) -> None:
+        self.daos: list[Dao] = []
+        self.parent: bytes | None = None
+
+    def send_dao(self, dao: Dao) -> None:
+        self.daos.append(dao)
+
+    def own_address(self) -> bytes:
+        return address(9)
+
+    def parent_changed(self, _previous: bytes | None, parent: bytes | None) -> None:
+        self.parent = parent
+
+    def send_dio(self, dio: Dio, destination: bytes | None) -> None: ...
+
+    def send_dis(self, destination: bytes | None) -> None: ...
+
+    def prefix_learnt(self, prefix: bytes) -> None: ...
+
+    def route_confirmed(self) -> None: ...
+
+    def route_lost(self, why: str) -> None: ...
+
+
+def told_after_s(seed: int) -> float:
+    """How long after it changed to a better parent a router tells the root."""
+    port, neighbours = RouterPort(), NeighbourTable(-100.0)
+    router = RplRouter(port, neighbours, BENCH, random.Random(seed), Counter())
+    configuration = DodagConfiguration(BENCH.dio_interval_min, BENCH.dio_doublings, 0, 240, 120)
+    prefix = PrefixInformation(address(0))
+
+    def hear(number: int, etx_128: int, now: float) -> None:
+        neighbours.hear(node(number), -60.0, now)
+        dio = Dio(0, 1, 128 + etx_128, 1, address(0), etx_128, configuration=configuration, prefix=prefix)
+        router.handle_dio(node(number), dio, now)
+
+    def told_at() -> float:
+        port.daos.clear()
+        while not port.daos:
+            now = router.next_deadline()
+            assert now is not None
+            router.handle_timer(now)
+        return now
+
+    router.start(0.0)
+    hear(1, 512, 1.0)
+    confirmed_at = told_at()
+    assert port.parent == node(1)
+    router.handle_dao_ack(DaoAck(0, port.daos[-1].sequence), confirmed_at)
+    changed_at = confirmed_at + 0.1
+    hear(2, 128, changed_at)
+    assert port.parent == node(2)
+    return told_at() - changed_at
+
+
+def test_a_better_parent_is_told_to_the_root_without_hurry() -> None:
+    """Neighbours that change at the same DIO do not all tell it at once: by the old parent the root still has a way."""
+    delays_s = [told_after_s(seed) for seed in range(1, 21)]
+    assert 4 * BENCH.dao_delay_s < max(delays_s) <= 8 * BENCH.dao_delay_s

@@ -156,7 +156,10 @@ class RplRoot:
         self._trickle.start(now)
 
     def request_refresh(self, now: float) -> None:
-        """Ask everybody for a DAO, as often as the profile allows (DTSN, RFC 6550, 9.6)."""
+        """Ask everybody for a DAO, as often as the profile allows (DTSN, RFC 6550, 9.6).
+
+        Not before all could have answered the request before: it would only add answers to those under way.
+        """
         if now >= self._refresh_allowed_at:
             self._ask_for_daos(now)
         elif self._refresh_at is None:
@@ -164,7 +167,9 @@ class RplRoot:
 
     def _ask_for_daos(self, now: float) -> None:
         self._counters["dao_refresh"] += 1
-        self._refresh_allowed_at = now + self._profile.route_refresh_interval_s
+        round_s = self._profile.dao_spread_s(len(self._table) + 1) + self._profile.dao_ack_timeout_s
+        interval_s = max(self._profile.route_refresh_interval_s, round_s)
+        self._refresh_allowed_at = now + interval_s
         self.dtsn = lollipop.increment(self.dtsn)
         self._trickle.start(now)
 
@@ -245,10 +250,18 @@ class RplRoot:
             self._forget(eui64, "the route's lifetime has ended", now)
         elif self._is_overdue(entry, now):
             self._forget(eui64, "the route stayed suspect", now)
+        elif entry.suspect_since is not None and (overdue_at := entry.suspect_since + self._suspect_timeout_s) > now:
+            # The network has grown meanwhile, and with it the time to wait.
+            heapq.heappush(self._expiries, (overdue_at, eui64))
+
+    @property
+    def _suspect_timeout_s(self) -> float:
+        """Long enough for two rounds of answers from a network of this size."""
+        return max(self._profile.suspect_timeout_s, 2 * self._profile.dao_spread_s(len(self._table) + 1))
 
     def _is_overdue(self, entry: RouteEntry, now: float) -> bool:
         since = entry.suspect_since
-        overdue = since is not None and since + self._profile.suspect_timeout_s <= now
+        overdue = since is not None and since + self._suspect_timeout_s <= now
         return overdue and self._table.route(entry.eui64) is None
 
     def _forget(self, eui64: bytes, why: str, now: float) -> None:
@@ -281,7 +294,7 @@ class RplRoot:
             entry.is_reported = False
             entry.suspect_since = now
             self._unreported.add(entry.eui64)
-            heapq.heappush(self._expiries, (now + self._profile.suspect_timeout_s, entry.eui64))
+            heapq.heappush(self._expiries, (now + self._suspect_timeout_s, entry.eui64))
             self._port.route_suspect(entry.eui64)
         if suspects:
             self.request_refresh(now)

@@ -26,11 +26,9 @@ from protocols.mesh.rpl.solicitation import Solicitation
 from protocols.mesh.timers import TimersProfile, TrickleProfile
 from protocols.mesh.trickle import Trickle
 
-_BACKUP_DAO_DELAY = 8
-"""A new backup parent is told to the root this many DAO delays late: it is no hurry, and others may come."""
-
-_DAOS_PER_DELAY = 4
-"""How many nodes may send a DAO within one DAO delay when all are asked to."""
+_UNHURRIED_DAO_DELAY = 8
+"""The root is told of a new backup, or of a better parent while the old one still serves, this many DAO delays late:
+it is no hurry, others may come, and neighbours that change at the same DIO do not all tell it at once."""
 
 
 class RplRouter:
@@ -242,7 +240,7 @@ class RplRouter:
                 self._trickle.reset(now)
 
     def _spread_s(self) -> float:
-        return self._profile.dao_delay_s * max(1.0, self.network_size / _DAOS_PER_DELAY)
+        return self._profile.dao_spread_s(self.network_size)
 
     def _send_dio(self, destination: bytes | None) -> None:
         if self.dodag_id is None or self._configuration is None or self._prefix is None:
@@ -310,11 +308,20 @@ class RplRouter:
         self._solicitation.end()
         if previous != self.parent:
             self._port.parent_changed(previous, self.parent)
-            self._dao.schedule(now, self._spread_s() if self._everybody_sends else self._profile.dao_delay_s)
+            self._dao.schedule(now, self._dao_delay_s(previous, now))
             self._everybody_sends = False
         elif self._parents[1:2] != backup_before and self._dao.state is DaoState.CONFIRMED:
-            self._dao.schedule(now, self._profile.dao_delay_s * _BACKUP_DAO_DELAY)
+            self._dao.schedule(now, self._profile.dao_delay_s * _UNHURRIED_DAO_DELAY)
         self._advertise_rank(rank_before, now)
+
+    def _dao_delay_s(self, previous: bytes | None, now: float) -> float:
+        """Longest delay of the DAO that tells of a new preferred parent."""
+        if self._everybody_sends:
+            return self._spread_s()
+        old = None if previous is None else self._neighbours.get(previous)
+        if old is None or old.is_blocked(now) or previous not in self._candidates or not self._is_confirmed:
+            return self._profile.dao_delay_s
+        return self._profile.dao_delay_s * _UNHURRIED_DAO_DELAY
 
     def _trust_parents(self, now: float) -> None:
         for eui64 in self._parents:
