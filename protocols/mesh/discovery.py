@@ -12,6 +12,7 @@ from protocols.mesh.events import DropReason
 from protocols.mesh.join import JoinEvent, JoinState
 from protocols.mesh.key_ring import KeyRing
 from protocols.mesh.neighbours import etx_from_rss
+from protocols.mesh.timers import earliest
 from protocols.mesh.trickle import Trickle
 from protocols.mesh.wisun import FrameType, PanInformation, PayloadElements
 from protocols.rcp.messages import NO_PAN, Received
@@ -107,14 +108,13 @@ class Discovery:
             self._pc.stop()
 
     def next_deadline(self) -> float | None:
-        deadlines = (
+        return earliest(
             self._solicitation.deadline,
             self._pa.deadline,
             self._pc.deadline,
             self._select_at,
             self._version_deadline,
         )
-        return min((at for at in deadlines if at is not None), default=None)
 
     def handle_timer(self) -> None:
         now = self._core.now

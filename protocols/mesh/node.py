@@ -21,7 +21,7 @@ from protocols.mesh.neighbours import NeighbourTable
 from protocols.mesh.replay_floors import ReplayFloors
 from protocols.mesh.routing import Routing
 from protocols.mesh.sixlowpan.adapter import LowpanAdapter
-from protocols.mesh.timers import TimersProfile
+from protocols.mesh.timers import TimersProfile, earliest
 from protocols.mesh.transmissions import Transmissions
 from protocols.mesh.transmit_queue import Outgoing
 from protocols.mesh.wisun import DISCOVERY, FrameType, PayloadElements, decode_datagram, mpx_capacity
@@ -372,7 +372,7 @@ class MeshNode:
     # time
 
     def next_timer(self) -> float | None:
-        deadlines = (
+        return earliest(
             self._state_deadline,
             self._discovery.next_deadline(),
             self._access.next_deadline(),
@@ -381,7 +381,6 @@ class MeshNode:
             self._forwarder.mpl.next_deadline(),
             self._adapter.next_deadline(),
         )
-        return min((at for at in deadlines if at is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due. Calling it early does nothing."""

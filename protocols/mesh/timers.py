@@ -10,6 +10,15 @@ _DAOS_PER_DELAY = 4
 """How many nodes may send a DAO within one DAO delay when all are asked to."""
 
 
+def earliest(*deadlines: float | None) -> float | None:
+    """The first deadline, None if there is none. Asked after every message: a loop is faster than `min`."""
+    first: float | None = None
+    for at in deadlines:
+        if at is not None and (first is None or at < first):
+            first = at
+    return first
+
+
 @dataclass(frozen=True, slots=True)
 class TrickleProfile:
     """RFC 6206: interval bounds in seconds, redundancy constant `k` (0: never suppress)."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from protocols.mesh.core import NodeCore
 from protocols.mesh.ipv6 import Ipv6Packet, Protocol
+from protocols.mesh.timers import earliest
 from protocols.mesh.wisun import FrameType
 from protocols.rcp.codes import Status
 from protocols.rcp.messages import Transmit, TransmitDone
@@ -99,7 +100,7 @@ class TransmitQueue:
 
     def pump(self) -> None:
         """Give the radio what it may have."""
-        while len(self._in_flight) < IN_FLIGHT_MAX and self._paused_until is None:
+        while (self._urgent or self._waiting) and len(self._in_flight) < IN_FLIGHT_MAX and self._paused_until is None:
             outgoing = self._take(self._urgent) or self._take(self._waiting)
             if outgoing is None:
                 return
@@ -108,6 +109,8 @@ class TransmitQueue:
 
     def _take(self, queue: deque[Outgoing]) -> Outgoing | None:
         """The first entry whose next hop is not busy with another of ours: fragments would meet at its radio."""
+        if not self._in_flight:
+            return queue.popleft() if queue else None
         busy = [outgoing.next_hop for outgoing, _ in self._in_flight.values()]
         for index, outgoing in enumerate(queue):
             if self._next_hop(outgoing) not in busy:
@@ -151,7 +154,7 @@ class TransmitQueue:
     def next_deadline(self) -> float | None:
         oldest = next(iter(self._in_flight.values()))[1] if self._in_flight else None
         delayed = self._delayed[0][0] if self._delayed else None
-        return min((at for at in (oldest, self._paused_until, delayed) if at is not None), default=None)
+        return earliest(oldest, self._paused_until, delayed)
 
     def handle_timer(self) -> None:
         now = self._core.now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -197,22 +198,26 @@ class Dio:
     @classmethod
     def decode(cls, data: bytes) -> Dio:
         """Raises RemoteProtocolError if truncated or an option is."""
-        reader = Reader(data, spec=SPEC)
-        instance, version, rank, flags, dtsn, _, _, dodag_id = _DIO.unpack(reader.take(_DIO.size))
-        etx: int | None = None
-        configuration: DodagConfiguration | None = None
-        prefix: PrefixInformation | None = None
-        for kind, body in _options(reader):
-            if kind == OptionType.METRIC_CONTAINER:
-                etx = _decode_etx(body)
-            elif kind == OptionType.DODAG_CONFIGURATION:
-                configuration = DodagConfiguration.decode(body)
-            elif kind == OptionType.PREFIX_INFORMATION:
-                prefix = PrefixInformation.decode(body)
-        mode = flags >> 3 & 7
-        return cls(
-            instance, version, rank, dtsn, dodag_id, bool(flags & 0x80), mode, flags & 7, etx, configuration, prefix
-        )
+        return _decode_dio(bytes(data))
+
+
+@functools.lru_cache(maxsize=256)
+def _decode_dio(data: bytes) -> Dio:
+    """Every neighbour in a run decodes the same broadcast; what comes out is immutable."""
+    reader = Reader(data, spec=SPEC)
+    instance, version, rank, flags, dtsn, _, _, dodag_id = _DIO.unpack(reader.take(_DIO.size))
+    etx: int | None = None
+    configuration: DodagConfiguration | None = None
+    prefix: PrefixInformation | None = None
+    for kind, body in _options(reader):
+        if kind == OptionType.METRIC_CONTAINER:
+            etx = _decode_etx(body)
+        elif kind == OptionType.DODAG_CONFIGURATION:
+            configuration = DodagConfiguration.decode(body)
+        elif kind == OptionType.PREFIX_INFORMATION:
+            prefix = PrefixInformation.decode(body)
+    mode = flags >> 3 & 7
+    return Dio(instance, version, rank, dtsn, dodag_id, bool(flags & 0x80), mode, flags & 7, etx, configuration, prefix)
 
 
 @dataclass(frozen=True, slots=True)

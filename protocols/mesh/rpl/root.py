@@ -20,7 +20,7 @@ from protocols.mesh.rpl.messages import (
 )
 from protocols.mesh.rpl.port import RootPort
 from protocols.mesh.rpl.routes import RouteEntry, RouteTable
-from protocols.mesh.timers import TimersProfile
+from protocols.mesh.timers import TimersProfile, earliest
 from protocols.mesh.trickle import Trickle
 
 _VERSION_LEAP = 8
@@ -97,8 +97,7 @@ class RplRoot:
 
     def next_deadline(self) -> float | None:
         expiry = self._expiries[0][0] if self._expiries else None
-        deadlines = (self._trickle.deadline, self._advertise_at, self._refresh_at, expiry)
-        return min((at for at in deadlines if at is not None), default=None)
+        return earliest(self._trickle.deadline, self._advertise_at, self._refresh_at, expiry)
 
     def handle_timer(self, now: float) -> None:
         if self._advertise_at is not None and now >= self._advertise_at:

@@ -23,7 +23,7 @@ from protocols.mesh.rpl.messages import (
 from protocols.mesh.rpl.objective import Candidate, rank_of, select_parents
 from protocols.mesh.rpl.port import RouterPort
 from protocols.mesh.rpl.solicitation import Solicitation
-from protocols.mesh.timers import TimersProfile, TrickleProfile
+from protocols.mesh.timers import TimersProfile, TrickleProfile, earliest
 from protocols.mesh.trickle import Trickle
 
 _UNHURRIED_DAO_DELAY = 8
@@ -106,8 +106,7 @@ class RplRouter:
 
     def next_deadline(self) -> float | None:
         trickle_at = self._trickle.deadline if self._trickle else None
-        deadlines = (self._solicitation.next_deadline(), self._probe_at, self._dao.deadline, trickle_at)
-        return min((at for at in deadlines if at is not None), default=None)
+        return earliest(self._solicitation.next_deadline(), self._probe_at, self._dao.deadline, trickle_at)
 
     def handle_timer(self, now: float) -> None:
         if self._solicitation.is_time_to_select(now):
