@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECONDS = 240
+SECONDS = 900
 
 
 @dataclass(frozen=True)
