@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from protocols.errors import BadInputError
@@ -124,8 +125,13 @@ class TimersProfile:
         return TrickleProfile((1 << self.dio_interval_min) / 1000, self.dio_doublings, self.dio_redundancy)
 
     def dao_spread_s(self, network_size: int) -> float:
-        """Longest delay before the DAO that a node sends because all are asked for one: it grows with the PAN."""
-        return self.dao_delay_s * max(1.0, network_size / _DAOS_PER_DELAY)
+        """Longest delay before the DAO that a node sends because all are asked for one: it grows with the PAN.
+
+        In a large PAN it grows with the hops too, about the square root of the size: around the root all of them share
+        one channel.
+        """
+        width = max(1.0, math.sqrt(network_size) / _DAOS_PER_DELAY)
+        return self.dao_delay_s * max(1.0, network_size / _DAOS_PER_DELAY * width)
 
     @property
     def path_lifetime_s(self) -> float:

@@ -215,3 +215,9 @@ def test_every_join_state_can_be_left_and_stopped() -> None:
 def test_an_event_out_of_place_is_a_bug_of_ours() -> None:
     with pytest.raises(LocalProtocolError, match="DAO_ACKNOWLEDGED in join state SELECT_PAN"):
         next_state(JoinState.SELECT_PAN, JoinEvent.DAO_ACKNOWLEDGED)
+
+
+def test_what_all_do_at_once_is_spread_over_more_time_the_larger_and_deeper_the_mesh() -> None:
+    assert BENCH.dao_spread_s(1) == BENCH.dao_delay_s
+    assert BENCH.dao_spread_s(12) == 3 * BENCH.dao_delay_s
+    assert BENCH.dao_spread_s(400) / BENCH.dao_spread_s(100) == pytest.approx(8.0)
