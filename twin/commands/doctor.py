@@ -64,7 +64,6 @@ NEEDS = (
     _program("chromium", "chromium", "screenshots of the report and the console in the tests", "--version"),
     _program("qemu-system-arm", "qemu-system-arm", "twin run --dcu qemu, twin dcu", "--version"),
     *(_program(name, package, "twin dcu build", "--version") for name, package in _IMAGE_PROGRAMS.items()),
-    _program("dockerd", "docker.io", "twin run --meters container, twin images", "--version"),
     _package("scapy", "scapy", "twin run --air scapy, Scapy layers and fault verbs"),
     _package("amqtt", "mqtt", "twin run --broker embedded"),
     _package("uvicorn", "hes", "the head-end's REST interface and console over the network"),
@@ -73,7 +72,6 @@ NEEDS = (
     _package("scipy", "grid", "twin trip"),
     _package("matplotlib", "grid", "plots of twin trip"),
     _package("pymodbus", "grid", "twin der"),
-    _package("power_grid_model", "grid", "the feeder"),
 )
 
 
