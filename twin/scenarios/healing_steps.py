@@ -19,6 +19,8 @@ from twin.scenarios.steps import SkipStep, step
 _USABLE_LINK = 0.5
 """Expected delivery of a 127-byte frame above which a link counts as a path that the mesh must find."""
 _ASK_AGAIN_S = 10.0
+_LEAST_WAIT_S = 1.0
+"""The shortest deadline that the head-end takes for a reading."""
 _TOLD = (RequestStatus.ERROR, RequestStatus.REFUSED, RequestStatus.TIMEOUT)
 """What an operator is told of a reading that did not arrive."""
 
@@ -79,7 +81,7 @@ def _distribution(record: Record, what: str, values: list[float], limit_s: float
 async def _until_read(rig: Rig, meter: RigMeter, within_s: float) -> float | None:
     """Seconds until the operator has a reading of the meter again; None if not in time."""
     began_s = rig.clock.now()
-    while (left_s := began_s + within_s - rig.clock.now()) > 0.0:
+    while (left_s := began_s + within_s - rig.clock.now()) >= _LEAST_WAIT_S:
         result = await rig.hes.read_meter(meter.serial, timeout_s=min(left_s, _ASK_AGAIN_S))
         if result.is_ok:
             return rig.clock.now() - began_s
