@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from meters.keys import MeterKeys
 from protocols.errors import BadInputError
-from twin.commands.output import STYLES, exit_status, people, print_case, write_result
+from twin.commands.output import STYLES, exit_status, people, print_case, progress_bar, write_result
 from twin.conformance.campaign import ConformOptions, ConformRun, chosen_cases, run_conformance
 from twin.conformance.cases import OUR_READING, Case
 from twin.conformance.report import to_json
@@ -81,7 +80,7 @@ def conform(
     console = people()
     console.print(f"[bold]Conformance of {spec.text}[/] [dim]({OUR_READING})[/]")
     started = time.perf_counter()
-    with _progress(console) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("setting up", total=None)
 
         def show(case: Case, result: CaseResult | None) -> None:
@@ -94,11 +93,6 @@ def conform(
     if as_json:
         write_result(to_json(run.report))
     raise typer.Exit(exit_status(run.verdict))
-
-
-def _progress(console: Console) -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _list(cases: tuple[Case, ...], *, as_json: bool) -> None:

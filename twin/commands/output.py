@@ -7,6 +7,7 @@ import sys
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from twin.conformance.verdicts import CaseResult, Verdict
 
@@ -46,6 +47,12 @@ def people() -> Console:
 
 def complain(message: str) -> None:
     people().print(f"[bold red]error:[/] {escape(message)}")
+
+
+def progress_bar(console: Console) -> Progress:
+    """A spinner with what is running, where somebody looks; nothing where the output goes to a file."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def print_case(console: Console, result: CaseResult) -> None:

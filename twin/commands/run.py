@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from protocols.errors import BadInputError
 from twin.clock.clocks import ClockKind
-from twin.commands.output import STYLES, exit_status, people, print_case, write_result
+from twin.commands.output import STYLES, exit_status, people, print_case, progress_bar, write_result
 from twin.conformance.verdicts import CaseResult
 from twin.rigs.folder import RunFolder, default_folder
 from twin.rigs.options import DEFAULT_DATABASE, AirKind, BrokerKind, DcuKind, RunOptions, choose
@@ -68,7 +67,7 @@ def run(
     console = people()
     console.print(f"[bold]{loaded.scenario.title}[/] [dim](seed {seed}, {options.clock} clock)[/]")
     started = time.perf_counter()
-    with _progress(console) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("setting up", total=None)
         if options.dcu is DcuKind.QEMU:
             _prepare_dcu(console, lambda what: bar.update(task, description=what))
@@ -83,12 +82,6 @@ def run(
     if as_json:
         write_result(to_json(report))
     raise typer.Exit(exit_status(report.verdict))
-
-
-def _progress(console: Console) -> Progress:
-    """A spinner with the running step where somebody looks; nothing where the output goes to a file."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _prepare_dcu(console: Console, show: Callable[[str], None]) -> None:
