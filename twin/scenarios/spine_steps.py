@@ -80,7 +80,7 @@ def _row_agrees(meter: RigMeter, row: MeterRow | None) -> bool:
     )
 
 
-@step("a meter is refused", timeout_s=120, requirement="UC-I.3")
+@step("a meter is refused", timeout_s=240, requirement="UC-I.3")
 async def refused(
     rig: Rig, record: Record, meter: str, event: str, within_s: float = 60.0, reason: str | None = None
 ) -> None:
