@@ -71,6 +71,66 @@ class ClockPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class SimSlot:
+    """One SIM of the modem: the access point that its contract names, and its PIN where it asks for one."""
+
+    apn: str = "internet"
+    pin: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ModemPolicy:
+    """The modem and its SIMs, in the order of preference. Times in seconds.
+
+    `select_sim` is the modem's command that selects a card slot, with `{slot}` from 0. A technology that is registered
+    but carries nothing is forbidden for `forbid_technology_s`.
+    """
+
+    sims: tuple[SimSlot, ...] = (SimSlot(), SimSlot())
+    select_sim: str = "AT+CSUS={slot}"
+    command_timeout_s: float = 5.0
+    connect_timeout_s: float = 60.0
+    poll_s: float = 30.0
+    register_timeout_s: float = 90.0
+    forbid_technology_s: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkPolicy:
+    """When the uplink changes its way, in seconds.
+
+    A way on which there has been no connection for `give_up_s` is left. While another way is in use, the preferred one
+    is tried every `probe_s`, less and less often up to `probe_max_s`; `return_after` good trials in a row bring the
+    uplink back. Each return that fails within `flap_s` doubles the number of trials that the next one needs.
+    """
+
+    give_up_s: float = 20.0
+    probe_s: float = 60.0
+    probe_max_s: float = 600.0
+    probe_timeout_s: float = 15.0
+    return_after: int = 3
+    flap_s: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimePolicy:
+    """How the clock is disciplined. Times in seconds.
+
+    A reference that is silent for `lost_after_s` is lost. An offset beyond `step_s` is not slewed but stepped. A
+    reference that disagrees by more than both uncertainties and `margin_s` is not followed. In holdover the clock is
+    believed to wander by up to `holdover_ppm`. The head-end is asked for the time every `ask_s`, and every `ask_first_s`
+    while there is nothing better.
+    """
+
+    lost_after_s: float = 5.0
+    step_s: float = 0.5
+    margin_s: float = 0.1
+    holdover_ppm: float = 1.0
+    ask_s: float = 3600.0
+    ask_first_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class DcuConfig:
     """Identity and settings of one concentrator.
 
@@ -101,3 +161,6 @@ class DcuConfig:
     """For meters of security suite 1; without it, they are refused."""
     collection: CollectionPolicy = CollectionPolicy()
     clocks: ClockPolicy = ClockPolicy()
+    modem: ModemPolicy = ModemPolicy()
+    uplink: UplinkPolicy = UplinkPolicy()
+    time: TimePolicy = TimePolicy()
