@@ -47,6 +47,7 @@ from meters.firmware.objects.classes import (
     SPECIAL_DAYS,
 )
 from meters.firmware.objects.clock import ClockObject
+from meters.firmware.objects.group_security import GROUP_SECURITY_SETUP, GroupSecuritySetupObject
 from meters.firmware.objects.profile import ProfileObject
 from meters.firmware.objects.security_setup import SecuritySetupObject
 from meters.firmware.objects.shown import SHOWN
@@ -114,6 +115,7 @@ def _make_association(services: Services, row: ObjectRow) -> CosemObject:
         {association.config.instance: association for association in services.associations},
         services.object_lists,
         services.secrets.change_secret,
+        has_group_setup=GROUP_SECURITY_SETUP in services.codes.values(),
     )
 
 
@@ -122,6 +124,8 @@ def _make_sap_assignment(services: Services, row: ObjectRow) -> CosemObject:
 
 
 def _make_security_setup(services: Services, row: ObjectRow) -> CosemObject:
+    if services.obis(row) == GROUP_SECURITY_SETUP:
+        return GroupSecuritySetupObject(services.obis(row), services.security)
     return SecuritySetupObject(
         services.obis(row), services.security, services.secrets, services.device, services.key_source
     )

@@ -120,12 +120,14 @@ class Firmware:
         scheduler.every(CHECKPOINT_S, lambda _: self.checkpoint())
         services.clock.on_change.append(lambda before_s, after_s: scheduler.clock_changed())
 
-    def handle(self, client_sap: int, server_sap: int, apdu: bytes, channel: Hashable) -> bytes | None:
-        """The COSEM server's answer."""
+    def handle(
+        self, client_sap: int, server_sap: int, apdu: bytes, channel: Hashable, age_s: float = 0.0
+    ) -> bytes | None:
+        """The COSEM server's answer. `age_s`: how long the APDU was on its way, as far as is known."""
         if server_sap != SERVER_SAP:
             self.refused_saps += 1
             return None
-        return self.server.handle(client_sap, apdu, self._timers.time(), channel=channel)
+        return self.server.handle(client_sap, apdu, self._timers.time(), channel=channel, age_s=age_s)
 
     def _notify(self, notification: bytes) -> bool:
         """Push to the concentrator as to the management client. False while there is no way to it."""

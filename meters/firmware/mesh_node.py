@@ -13,7 +13,7 @@ from protocols.dlms.wrapper import Wpdu
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.mesh.authentication.trust import MeshCredentials
 from protocols.mesh.config import LinkKey, MeshConfig, RadioSettings
-from protocols.mesh.events import MeshEvent
+from protocols.mesh.events import DatagramReceived, MeshEvent
 from protocols.mesh.runner import MeshRunner
 from protocols.mesh.timers import TimersProfile
 from protocols.meter_identity import WRAPPER_PORT
@@ -25,8 +25,8 @@ FRAME_COUNTER_LEAP = 1 << 17
 _FRAME_COUNTER = "mesh.frame_counter"
 _REPLAY_FLOORS = "mesh.replay_floors"
 
-Handle = Callable[[int, int, bytes, object], bytes | None]
-"""Client SAP, server SAP, APDU, channel: the answer, or None."""
+Handle = Callable[[int, int, bytes, object, float], bytes | None]
+"""Client SAP, server SAP, APDU, channel, seconds on the way: the answer, or None."""
 Guard = Callable[[Callable[[], None]], None]
 
 
@@ -80,7 +80,7 @@ class MeshEndpoint:
         self.runner = MeshRunner(
             config, settings.profile, timers=timers, link=link, rng=rng, on_event=self._on_event, trace=trace
         )
-        self.runner.bind_udp(WRAPPER_PORT, self._on_datagram)
+        self.runner.bind_datagrams(WRAPPER_PORT, self._on_datagram)
 
     def start(self) -> None:
         self.runner.start()
@@ -115,16 +115,17 @@ class MeshEndpoint:
     def _on_event(self, event: MeshEvent) -> None:
         """The node traces its own events; the firmware needs none of them yet."""
 
-    def _on_datagram(self, source: bytes, source_port: int, payload: bytes) -> None:
-        self._guard(lambda: self._answer(source, source_port, payload))
+    def _on_datagram(self, datagram: DatagramReceived) -> None:
+        self._guard(lambda: self._answer(datagram))
 
-    def _answer(self, source: bytes, source_port: int, payload: bytes) -> None:
+    def _answer(self, datagram: DatagramReceived) -> None:
         try:
-            wpdu = Wpdu.decode(payload)
+            wpdu = Wpdu.decode(datagram.payload)
         except RemoteProtocolError:
             self.drops["malformed_wpdu"] += 1
             return
-        answer = self._handle(wpdu.source_port, wpdu.destination_port, wpdu.apdu, (source, source_port))
+        peer = (datagram.source, datagram.source_port)
+        answer = self._handle(wpdu.source_port, wpdu.destination_port, wpdu.apdu, peer, datagram.age_s)
         if answer is not None:
             reply = Wpdu(wpdu.destination_port, wpdu.source_port, answer).encode()
-            self.runner.send_udp(WRAPPER_PORT, source, source_port, reply)
+            self.runner.send_udp(WRAPPER_PORT, *peer, reply)

@@ -12,6 +12,7 @@ from protocols.dlms.security.keys import Policy, SymmetricKeys
 from protocols.dlms.server import Association
 
 _POLICY = "security/policy"
+_GROUP_AUTHENTICATION = "security/group/authentication"
 
 
 class SecretStore:
@@ -28,6 +29,7 @@ class SecretStore:
             authentication=self._current(KeyId.AUTHENTICATION, keys.authentication_key),
             broadcast=self._current(KeyId.BROADCAST, keys.broadcast_key) or None,
             master=self._current(KeyId.MASTER, keys.master_key) or None,
+            broadcast_authentication=self._parameters.get(_GROUP_AUTHENTICATION),
         )
 
     def policy(self) -> Policy:
@@ -48,8 +50,9 @@ class SecretStore:
 
     def keep(self, keys: SymmetricKeys) -> None:
         """Store a whole set of keys: after a power cut all of them are there, or none."""
-        values = {key_id: getattr(keys, key_id.field_name) for key_id in KeyId}
-        self._parameters.put_many({_name(key_id): value for key_id, value in values.items() if value is not None})
+        values = {_name(key_id): getattr(keys, key_id.field_name) for key_id in KeyId}
+        values[_GROUP_AUTHENTICATION] = keys.broadcast_authentication
+        self._parameters.put_many({name: value for name, value in values.items() if value is not None})
 
     def _current(self, key_id: KeyId, provisioned: bytes) -> bytes:
         saved = self._parameters.get(_name(key_id))

@@ -99,8 +99,9 @@ class InterfaceClass:
 
 @dataclass(slots=True)
 class Caller:
-    """Who asks: made once an association, `now` is set by every request.
+    """Who asks: made once an association, `now` and `age_s` are set by every request.
 
+    `age_s` is how long the request was on its way, as far as its transport can tell; 0 where it cannot.
     `association` is the server's own (`protocols.dlms.server.Association`), for objects of class 15 and 64.
     """
 
@@ -108,6 +109,7 @@ class Caller:
     now: float = 0.0
     channel: Hashable = None
     association: object = None
+    age_s: float = 0.0
 
 
 class CosemObject:

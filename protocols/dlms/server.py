@@ -114,11 +114,13 @@ class CosemServer:
 
     # the way of an APDU
 
-    def handle(self, client_sap: int, apdu: bytes, now: float, *, channel: Hashable = None) -> bytes | None:
+    def handle(
+        self, client_sap: int, apdu: bytes, now: float, *, channel: Hashable = None, age_s: float = 0.0
+    ) -> bytes | None:
         """The answer to one APDU, None if there is none. Never raises on anything that a peer may send.
 
         `channel` is where the peer sits (its address, its connection): an association belongs to the channel that
-        opened it. `now` is in seconds.
+        opened it. `now` is in seconds; `age_s` is how long the APDU was on its way, where the transport can tell.
         """
         if not apdu:
             return None
@@ -126,7 +128,7 @@ class CosemServer:
         try:
             if session is None:
                 return self._without_session(client_sap, apdu, now, channel)
-            session.caller.now = now
+            session.caller.now, session.caller.age_s = now, age_s
             return self._with_session(session, apdu, channel)
         except ProtectionError as error:
             answer = self._protection_failed(client_sap, now, session, error)

@@ -101,9 +101,7 @@ class ServerSecurity:
         found = self._broadcast.get(title)
         if found is not None:
             return found
-        if self._keys.broadcast is None:
-            raise LocalProtocolError("there is no broadcast key")
-        return self._add(self._broadcast, Gcm(self._keys.broadcast, self._keys.authentication), "broadcast", title)
+        return self._add(self._broadcast, Gcm(*_broadcast_keys(self._keys)), "broadcast", title)
 
     def _add(self, table: dict[bytes, Ciphering], gcm: Gcm, kind: str, title: bytes) -> Ciphering:
         if len(table) >= _MAX_CLIENTS:
@@ -147,17 +145,24 @@ class ServerSecurity:
         if old.encryption != self._keys.encryption:
             for known in self._unicast.values():
                 known.receive.restart()
-        if old.broadcast != self._keys.broadcast:
+        if old.broadcast != self._keys.broadcast or old.broadcast_authentication != self._keys.broadcast_authentication:
             for known in self._broadcast.values():
                 known.receive.restart()
         self._gcm = Gcm(self._keys.encryption, self._keys.authentication)
         for known in self._unicast.values():
             known.gcm = self._gcm
         if self._keys.broadcast is not None:
-            broadcast = Gcm(self._keys.broadcast, self._keys.authentication)
+            broadcast = Gcm(*_broadcast_keys(self._keys))
             for known in self._broadcast.values():
                 known.gcm = broadcast
         return True
+
+
+def _broadcast_keys(keys: SymmetricKeys) -> tuple[bytes, bytes]:
+    """Encryption and authentication key of the broadcast association."""
+    if keys.broadcast is None:
+        raise LocalProtocolError("there is no broadcast key")
+    return keys.broadcast, keys.broadcast_authentication or keys.authentication
 
 
 class _Forgetful:

@@ -75,16 +75,16 @@ class LocalDelivery:
 
     # in
 
-    def deliver(self, packet: Ipv6Packet) -> None:
+    def deliver(self, packet: Ipv6Packet, age_s: float = 0.0) -> None:
         """A packet for this node. Raises RemoteProtocolError for what is malformed in it."""
         if packet.protocol == Protocol.UDP:
-            self._deliver_udp(packet)
+            self._deliver_udp(packet, age_s)
         elif packet.protocol == Protocol.ICMPV6:
             self._deliver_icmpv6(packet)
         else:
             self._core.counters[DropReason.UNSUPPORTED] += 1
 
-    def _deliver_udp(self, packet: Ipv6Packet) -> None:
+    def _deliver_udp(self, packet: Ipv6Packet, age_s: float) -> None:
         datagram = UdpDatagram.decode(packet.payload, packet.source, packet.destination)
         if datagram.destination_port in self.own_ports:
             self.own_ports[datagram.destination_port](packet.source, datagram.payload)
@@ -100,6 +100,7 @@ class LocalDelivery:
                 destination=packet.destination,
                 destination_port=datagram.destination_port,
                 payload=datagram.payload,
+                age_s=age_s,
             )
         )
 

@@ -62,13 +62,17 @@ class ParentChanged:
 
 @dataclass(frozen=True, slots=True)
 class DatagramReceived:
-    """A UDP datagram for this node, its checksum verified."""
+    """A UDP datagram for this node, its checksum verified.
+
+    `age_s` is how long a multicast has waited in its seed and in all forwarders on the way; 0 for what came directly.
+    """
 
     source: bytes
     source_port: int
     destination: bytes
     destination_port: int
     payload: bytes = field(repr=False)
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from protocols.mesh.ipv6 import (
     is_link_local,
     is_multicast,
 )
-from protocols.mesh.mpl.forwarder import MplForwarder
+from protocols.mesh.mpl.forwarder import Deliver, MplForwarder
 from protocols.mesh.routing import Routing
 from protocols.mesh.rpl.headers import RplOption, SourceRoute
 from protocols.mesh.transmit_queue import Outgoing
@@ -33,7 +33,6 @@ _ERROR_BURST = 16.0
 """Token bucket of ICMPv6 errors (RFC 4443, 2.4 (f)): as many as a queue for one dead neighbour may hold."""
 
 Submit = Callable[[Outgoing], None]
-Deliver = Callable[[Ipv6Packet], None]
 
 
 class Forwarder:

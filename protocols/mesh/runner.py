@@ -46,7 +46,7 @@ class MeshRunner:
         self._link = link
         self.on_event = on_event
         self._decoder = FrameDecoder()
-        self._handlers: dict[int, UdpHandler] = {}
+        self._handlers: dict[int, Callable[[DatagramReceived], None]] = {}
         self._is_running = False
         self._timer: Cancellable | None = None
         self._timer_at = 0.0
@@ -127,7 +127,7 @@ class MeshRunner:
             if isinstance(event, DatagramReceived):
                 handler = self._handlers.get(event.destination_port)
                 if handler is not None:
-                    handler(event.source, event.source_port, event.payload)
+                    handler(event)
                     continue
             if self.on_event is not None:
                 self.on_event(event)
@@ -164,6 +164,10 @@ class MeshRunner:
 
     def bind_udp(self, port: int, handler: UdpHandler) -> None:
         """Deliver datagrams to `port` to the handler. Raises LocalProtocolError if the port is taken."""
+        self.bind_datagrams(port, lambda event: handler(event.source, event.source_port, event.payload))
+
+    def bind_datagrams(self, port: int, handler: Callable[[DatagramReceived], None]) -> None:
+        """As `bind_udp`, for a handler that wants all that is known of a datagram, its age too."""
         if port in self._handlers:
             raise LocalProtocolError(f"UDP port {port} is taken")
         self._handlers[port] = handler

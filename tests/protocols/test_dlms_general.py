@@ -473,7 +473,7 @@ def test_key_wrap_vector_and_transfer() -> None:
     assert wrap_key(master, key) == wrapped
     assert unwrap_key(master, wrapped) == key
     argument = key_transfer(master, {TransferredKey.ENCRYPTION: key, TransferredKey.MASTER: master})
-    assert accept_key_transfer(argument, master) == {"encryption": key, "master": master}
+    assert accept_key_transfer(argument, master) == {TransferredKey.ENCRYPTION: key, TransferredKey.MASTER: master}
     for wrong in (NULL, key_transfer(key, {TransferredKey.ENCRYPTION: key}), octet_string(wrapped)):
         with pytest.raises(RemoteProtocolError):
             accept_key_transfer(wrong, master)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from meters.firmware.objects.classes import ASSOCIATION_LN, SAP_ASSIGNMENT
+from meters.firmware.objects.group_security import GROUP_SECURITY_SETUP
 from protocols.dlms.data import (
     Data,
     Encoded,
@@ -26,11 +27,12 @@ from protocols.dlms.enums import ActionResult, ContextName, DataAccessResult
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.objects import AccessDenied, AccessTable, Caller, CosemObject, InterfaceClass, object_key
 from protocols.dlms.selective import RawSelector, Selector
-from protocols.dlms.server import Association
+from protocols.dlms.server import Association, AssociationConfig
 
 _CONTEXT_NAME = bytes.fromhex("608574050801")
 _MECHANISM_NAME = bytes.fromhex("608574050802")
 _DLMS_VERSION = 6
+SECURITY_SETUP = ObisCode.parse("0-0:43.0.0*255")
 _ASSOCIATED = 2
 _NO_USER = structure(unsigned(0), visible_string(""))
 _SECRET_BYTES = range(1, 65)
@@ -93,7 +95,7 @@ class AssociationObject(CosemObject):
     """
 
     INTERFACE = ASSOCIATION_LN
-    __slots__ = ("_associations", "_change_secret", "_instance", "_object_lists", "_server_sap")
+    __slots__ = ("_associations", "_change_secret", "_has_group_setup", "_instance", "_object_lists", "_server_sap")
 
     def __init__(
         self,
@@ -104,8 +106,10 @@ class AssociationObject(CosemObject):
         change_secret: Callable[[Association, bytes], None],
         *,
         server_sap: int = 1,
+        has_group_setup: bool = False,
     ) -> None:
         super().__init__(obis)
+        self._has_group_setup = has_group_setup
         self._instance = instance
         self._associations = associations
         self._object_lists = object_lists
@@ -129,7 +133,7 @@ class AssociationObject(CosemObject):
         if attribute_id == 8:
             return enumerated(_ASSOCIATED if association is caller.association else 0)
         if attribute_id == 9:
-            return octet_string(bytes(ObisCode.parse("0-0:43.0.0*255")) if config.ciphered else bytes(6))
+            return octet_string(self._security_setup(config))
         if attribute_id == 10:
             return array(())
         if attribute_id == 11:
@@ -156,6 +160,11 @@ class AssociationObject(CosemObject):
         if not isinstance(caller.association, Association):
             raise AccessDenied(DataAccessResult.OBJECT_UNAVAILABLE)
         return caller.association
+
+    def _security_setup(self, config: AssociationConfig) -> bytes:
+        if not config.ciphered:
+            return bytes(6)
+        return bytes(GROUP_SECURITY_SETUP if config.pre_established and self._has_group_setup else SECURITY_SETUP)
 
     def _context_info(self, association: Association) -> Data:
         config = association.config

@@ -18,6 +18,8 @@ _INTERNAL_CRYSTAL = 1
 _QUARTER_S = 900
 _MINUTE_S = 60
 _SHIFT_LIMIT_S = 900
+_AGE_LIMIT_S = 900.0
+"""A broadcast that was on its way for longer is not believed: forwarders count its age, and one might not."""
 _ZONE_MIN = range(-720, 841)
 _DST_MIN = range(-120, 121)
 
@@ -55,7 +57,7 @@ class ClockObject(CosemObject):
     def write(self, attribute_id: int, value: Data, caller: Caller) -> None:
         clock, settings = self._clock, self._clock.settings
         if attribute_id == 2:
-            self._set_time(value)
+            self._set_time(value, caller.age_s)
         elif attribute_id == 3:
             clock.configure(replace(settings, zone_min=_within(value, _ZONE_MIN)))
         elif attribute_id == 5:
@@ -87,19 +89,23 @@ class ClockObject(CosemObject):
             raise AccessDenied(ActionResult.OBJECT_UNDEFINED)
         return None
 
-    def _set_time(self, value: Data) -> None:
+    def _set_time(self, value: Data, age_s: float) -> None:
+        """The time that it was when the request was made: since then, `age_s` have gone by."""
+        if age_s > _AGE_LIMIT_S:
+            raise AccessDenied(DataAccessResult.OTHER_REASON, f"a time that is {age_s:.0f} s old")
         try:
-            self._clock.set_utc(self._clock.utc_of(_date_time(value)))
+            self._clock.set_utc(self._clock.utc_of(_date_time(value)) + age_s)
         except RemoteProtocolError:
             raise AccessDenied(DataAccessResult.OTHER_REASON, "not one instant") from None
 
     def _shift(self, argument: Data, now_s: float) -> None:
-        """Move by whole seconds, at most 15 minutes."""
+        """Move by whole seconds, at most 15 minutes. By none, nothing happens, and nothing is logged."""
         if argument.tag != Tag.LONG:
             raise AccessDenied(ActionResult.TYPE_UNMATCHED)
         if abs(argument.value) > _SHIFT_LIMIT_S:
             raise AccessDenied(ActionResult.OTHER_REASON, f"a shift by more than {_SHIFT_LIMIT_S} s")
-        self._clock.set_utc(now_s + argument.value)
+        if argument.value:
+            self._clock.set_utc(now_s + argument.value)
 
     def _read_preset(self, argument: Data) -> tuple[float, float, float]:
         """Preset time, and the interval of validity in which `adjust_to_preset_time` takes it."""

@@ -100,7 +100,8 @@ class SecuritySetupObject(CosemObject):
         master = self._security.keys.master
         if master is None:
             raise RemoteProtocolError("this meter has no master key")
-        self._security.stage(**accept_key_transfer(argument, master))
+        keys = accept_key_transfer(argument, master)
+        self._security.stage(**{key_id.field_name: key for key_id, key in keys.items()})
 
     def _agree(self, argument: Data) -> Data:
         asymmetric, title = self._security.asymmetric, self._security.client_system_title

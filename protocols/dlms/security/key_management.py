@@ -36,6 +36,10 @@ class KeyId(enum.IntEnum):
         return self.name.lower()
 
 
+GROUP_FIELDS = {KeyId.BROADCAST: "broadcast", KeyId.AUTHENTICATION: "broadcast_authentication"}
+"""Where the security setup of a broadcast association keeps its two keys, by their names in SymmetricKeys."""
+
+
 def wrap_key(master_key: bytes, key: bytes) -> bytes:
     """AES key wrap, RFC 3394."""
     return aes_key_wrap(master_key, key)
@@ -54,12 +58,17 @@ def unwrap_key(master_key: bytes, wrapped: bytes) -> bytes:
 
 def key_transfer(master_key: bytes, keys: dict[KeyId, bytes]) -> Data:
     """Argument of key_transfer."""
-    return array(structure(enumerated(key_id), octet_string(wrap_key(master_key, key))) for key_id, key in keys.items())
+    return key_transfer_of({key_id: wrap_key(master_key, key) for key_id, key in keys.items()})
 
 
-def accept_key_transfer(argument: Data, master_key: bytes) -> dict[str, bytes]:
-    """Keys by their name in SymmetricKeys. Raises RemoteProtocolError, and then takes none of them."""
-    return {key_id.field_name: unwrap_key(master_key, wrapped) for key_id, wrapped in _key_data(argument)}
+def key_transfer_of(wrapped: dict[KeyId, bytes]) -> Data:
+    """Argument of key_transfer, of keys that somebody else has wrapped under the meter's master key."""
+    return array(structure(enumerated(key_id), octet_string(content)) for key_id, content in wrapped.items())
+
+
+def accept_key_transfer(argument: Data, master_key: bytes) -> dict[KeyId, bytes]:
+    """The keys. Raises RemoteProtocolError, and then takes none of them."""
+    return {key_id: unwrap_key(master_key, wrapped) for key_id, wrapped in _key_data(argument)}
 
 
 def _key_data(argument: Data) -> list[tuple[KeyId, bytes]]:

@@ -39,10 +39,13 @@ class SymmetricKeys:
     """Global keys of a meter, 16 bytes each. Never shown.
 
     `encryption` is the global unicast encryption key, `authentication` the global authentication key, `broadcast` the
-    global broadcast encryption key, `master` the key-encrypting key.
+    global broadcast encryption key, `master` the key-encrypting key. `broadcast_authentication` is the authentication
+    key of the broadcast association where that has a security setup of its own: a group of meters shares it and
+    `broadcast`, and no other key. None: `authentication` is for broadcasts, too.
     """
 
     encryption: bytes = field(repr=False)
     authentication: bytes = field(repr=False)
     broadcast: bytes | None = field(default=None, repr=False)
     master: bytes | None = field(default=None, repr=False)
+    broadcast_authentication: bytes | None = field(default=None, repr=False)

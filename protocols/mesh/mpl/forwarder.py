@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from protocols.errors import RemoteProtocolError
 from protocols.mesh.core import NodeCore
@@ -16,9 +17,9 @@ from protocols.mesh.ipv6 import (
     ALL_MPL_FORWARDERS,
     LINK_MPL_FORWARDERS,
     Ipv6Packet,
-    Protocol,
     is_multicast,
 )
+from protocols.mesh.ipv6 import Protocol as IpProtocol
 from protocols.mesh.mpl.messages import SEQUENCES, MplControl, MplOption, SeedInfo, is_at_least
 from protocols.mesh.trickle import Trickle
 
@@ -30,14 +31,21 @@ Send = Callable[[Ipv6Packet], None]
 """A broadcast on the link."""
 
 
+class Deliver(Protocol):
+    """Takes a packet for this node; `age_s` is how long it was on its way, as far as that is known."""
+
+    def __call__(self, packet: Ipv6Packet, age_s: float = 0.0) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Buffered:
-    """One message, as it would be sent on."""
+    """One message, as it would be sent on. `born_at` is when its seed made it, None if it does not say."""
 
     packet: Ipv6Packet
     sequence: int
     trickle: Trickle
     ends_at: float
+    born_at: float | None
     expirations: int = 0
 
 
@@ -69,7 +77,7 @@ class Seed:
 class MplForwarder:
     """Every node is one. `deliver` gets each message once."""
 
-    def __init__(self, core: NodeCore, send: Send, deliver: Callable[[Ipv6Packet], None]) -> None:
+    def __init__(self, core: NodeCore, send: Send, deliver: Deliver) -> None:
         self._core = core
         self._send = send
         self._deliver = deliver
@@ -104,17 +112,17 @@ class MplForwarder:
         """Disseminate a packet of this node to a group of realm-local scope or wider."""
         source = self._core.address
         if packet.destination != ALL_MPL_FORWARDERS and source is not None:
-            packet = Ipv6Packet(source, ALL_MPL_FORWARDERS, Protocol.IPV6, packet.encode())
+            packet = Ipv6Packet(source, ALL_MPL_FORWARDERS, IpProtocol.IPV6, packet.encode())
         self._sequence = (self._sequence + 1) % SEQUENCES
-        option = MplOption(self._own_seed, self._sequence, is_largest=True)
+        option = MplOption(self._own_seed, self._sequence, is_largest=True, age_ms=0)
         self._core.counters["mpl_originated"] += 1
-        self._buffer(self._own_seed, self._sequence, packet.with_extension(option.encode()))
+        self._buffer(self._own_seed, self._sequence, packet.with_extension(option.encode()), 0)
 
     # receiving
 
     def receive(self, packet: Ipv6Packet) -> None:
         """A data message from a neighbour. Raises RemoteProtocolError."""
-        header = packet.extension(Protocol.HOP_BY_HOP)
+        header = packet.extension(IpProtocol.HOP_BY_HOP)
         option = MplOption.decode(header) if header is not None else None
         if option is None:
             raise RemoteProtocolError("a message to the MPL forwarders without the MPL option", spec="RFC 7731, 9")
@@ -136,17 +144,18 @@ class MplForwarder:
             return
         self._core.counters["mpl_received"] += 1
         if packet.hop_limit > 1:
-            self._buffer(identifier, option.sequence, replace(packet, hop_limit=packet.hop_limit - 1))
+            onward = replace(packet, hop_limit=packet.hop_limit - 1)
+            self._buffer(identifier, option.sequence, onward, option.age_ms)
         else:
             self._seed(identifier, option.sequence).drop(option.sequence)
-        self._deliver(self._inner(packet))
+        self._deliver(self._inner(packet), (option.age_ms or 0) / 1000)
 
     @staticmethod
     def _inner(packet: Ipv6Packet) -> Ipv6Packet:
-        if packet.protocol != Protocol.IPV6:
+        if packet.protocol != IpProtocol.IPV6:
             return packet
         inner = Ipv6Packet.decode(packet.payload)
-        if not is_multicast(inner.destination) or inner.protocol == Protocol.IPV6:
+        if not is_multicast(inner.destination) or inner.protocol == IpProtocol.IPV6:
             raise RemoteProtocolError("what MPL carries is not for a group")
         return inner
 
@@ -160,10 +169,11 @@ class MplForwarder:
         seed.ends_at = ends_at
         return seed
 
-    def _buffer(self, identifier: bytes, sequence: int, packet: Ipv6Packet) -> None:
+    def _buffer(self, identifier: bytes, sequence: int, packet: Ipv6Packet, age_ms: int | None) -> None:
         now, profile = self._core.now, self._profile
         seed = self._seed(identifier, sequence)
-        message = Buffered(packet, sequence, Trickle(profile.data, self._core.rng), now + profile.buffer_s)
+        born_at = None if age_ms is None else now - age_ms / 1000
+        message = Buffered(packet, sequence, Trickle(profile.data, self._core.rng), now + profile.buffer_s, born_at)
         seed.messages[sequence] = message
         message.trickle.start(now)
         if len(seed.messages) > profile.buffered_max:
@@ -219,7 +229,7 @@ class MplForwarder:
         body = MplControl(seeds).encode()
         payload = Icmpv6Message(Icmpv6Type.MPL_CONTROL, 0, body).encode(source, LINK_MPL_FORWARDERS)
         self._core.counters["mpl_control_sent"] += 1
-        self._send(Ipv6Packet(source, LINK_MPL_FORWARDERS, Protocol.ICMPV6, payload, hop_limit=_LINK_HOP_LIMIT))
+        self._send(Ipv6Packet(source, LINK_MPL_FORWARDERS, IpProtocol.ICMPV6, payload, hop_limit=_LINK_HOP_LIMIT))
 
     # time
 
@@ -267,10 +277,11 @@ class MplForwarder:
             seed.drop(message.sequence)
 
     def _transmit(self, seed: Seed, message: Buffered) -> None:
-        header = message.packet.extension(Protocol.HOP_BY_HOP)
+        header = message.packet.extension(IpProtocol.HOP_BY_HOP)
         option = MplOption.decode(header) if header is not None else None
         if header is None or option is None:
             return
-        option = replace(option, is_largest=seed.is_largest(message.sequence))
+        age_ms = None if message.born_at is None else round((self._core.now - message.born_at) * 1000)
+        option = replace(option, is_largest=seed.is_largest(message.sequence), age_ms=age_ms)
         self._core.counters["mpl_sent"] += 1
         self._send(replace(message.packet, extensions=message.packet.replacing(header, option.encode())))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocols.cursor import Reader
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.mesh.ipv6 import ExtensionHeader, Protocol
 
 OPTION_MPL = 0x6D
+OPTION_AGE = 0x3E
+"""An experimental option (RFC 4727, 3.3): who does not know it skips it, and it may change on the way."""
 _PAD1, _PADN = 0, 1
 _SPEC = "RFC 7731, 6.1"
 _CONTROL_SPEC = "RFC 7731, 6.2"
 _SEED_BYTES = (0, 2, 8, 16)
+_AGE_BYTES = 4
 _LARGEST, _VERSION = 0x20, 0x10
 SEQUENCES = 256
+AGE_MAX_MS = 0xFFFF_FFFF
 VECTOR_BYTES_MAX = 63
 
 
@@ -27,19 +31,23 @@ def is_at_least(sequence: int, minimum: int) -> bool:
 class MplOption:
     """The option of an MPL data message. `seed` has 0 (it is the source address), 2, 8 or 16 bytes.
 
-    `is_largest` says that the sender knows of no later message of that seed.
+    `is_largest` says that the sender knows of no later message of that seed. `age_ms` is an option of its own beside
+    it: how long the message has waited in its seed and in all forwarders so far, None if the seed does not say.
     """
 
     seed: bytes
     sequence: int
     is_largest: bool = False
+    age_ms: int | None = None
 
     def encode(self) -> ExtensionHeader:
-        """A hop-by-hop header that holds this option alone, padded."""
+        """A hop-by-hop header that holds this option, and the age if there is one, padded."""
         if len(self.seed) not in _SEED_BYTES:
             raise LocalProtocolError(f"a seed identifier of {len(self.seed)} bytes")
         flags = _SEED_BYTES.index(len(self.seed)) << 6 | (_LARGEST if self.is_largest else 0)
         option = bytes((OPTION_MPL, 2 + len(self.seed), flags, self.sequence)) + self.seed
+        if self.age_ms is not None:
+            option += bytes((OPTION_AGE, _AGE_BYTES)) + min(self.age_ms, AGE_MAX_MS).to_bytes(_AGE_BYTES, "big")
         missing = (6 - len(option)) % 8
         if missing == 1:
             option += bytes((_PAD1,))
@@ -56,6 +64,7 @@ class MplOption:
         """
         reader = Reader(header.body, spec=_SPEC)
         found: MplOption | None = None
+        age_ms: int | None = None
         while reader.remaining:
             kind = reader.u8()
             if kind == _PAD1:
@@ -67,9 +76,11 @@ class MplOption:
                     raise body.error("an MPL option of another version")
                 found = cls(body.take(_SEED_BYTES[flags >> 6]), sequence, bool(flags & _LARGEST))
                 body.expect_end()
+            elif kind == OPTION_AGE and body.remaining == _AGE_BYTES:
+                age_ms = body.u32()
             elif kind >> 6:
                 raise body.error(f"hop-by-hop option 0x{kind:02x} is not known and may not be skipped")
-        return found
+        return found if found is None or age_ms is None else replace(found, age_ms=age_ms)
 
 
 @dataclass(frozen=True, slots=True)
