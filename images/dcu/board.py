@@ -8,13 +8,16 @@ from pathlib import Path
 from images.dcu.workshop import run
 
 MODEL = "INHEMETER IHM-4000 DCU"
+RTC_ADDRESS = 0x68
+"""Of the DS1338 on the first I2C bus: a clock with a battery, without which every power cut would end in 1970."""
 _BUS = "/soc/bus@2100000"
 _FEC1 = f"{_BUS}/ethernet@2188000"
 _UARTS = ("21ec000", "21f0000", "21f4000")
+_RTC = f"{_BUS}/i2c@21a0000/rtc@68"
 
 
 def write_device_tree(target: Path, original: Path) -> None:
-    """Name the board, switch on UARTs 3 to 5, and give the cellular interface a fixed link.
+    """Name the board, switch on UARTs 3 to 5, add the real-time clock, and give the cellular interface a fixed link.
 
     The emulated board's first Ethernet cannot reach its PHY over the second one's bus, so it is told its speed.
     """
@@ -26,3 +29,6 @@ def write_device_tree(target: Path, original: Path) -> None:
     run("fdtput", target, f"{_FEC1}/fixed-link", "full-duplex")
     for address in _UARTS:
         run("fdtput", "-t", "s", target, f"{_BUS}/serial@{address}", "status", "okay")
+    run("fdtput", "-c", target, _RTC)
+    run("fdtput", "-t", "s", target, _RTC, "compatible", "dallas,ds1338")
+    run("fdtput", "-t", "u", target, _RTC, "reg", str(RTC_ADDRESS))

@@ -1,24 +1,59 @@
-"""The MQTT broker of a rig: in memory behind an emulated backhaul, embedded, or a real mosquitto."""
+"""The MQTT broker of a rig: in memory behind an emulated backhaul, embedded, or a real mosquitto.
+
+To mosquitto everybody speaks TLS 1.3 with a client certificate of the run's own authority, the concentrator in QEMU
+too. Its keys are files, as mosquitto wants them, in a folder that goes with the run.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
-from dcu.mqtt_uplink import MqttOptions, MqttUplink
+from dcu.mqtt_uplink import MqttOptions, MqttUplink, TlsOptions
 from dcu.uplink import Uplink
 from twin.backhaul.link import Backhaul
 from twin.brokers.access import HEADEND, AccessRules, dcu_client, headend_client
 from twin.brokers.client import ClientOptions
 from twin.brokers.memory import MemoryBroker
 from twin.brokers.mosquitto import MosquittoBroker
+from twin.brokers.tls import Identity, RunAuthority
 from twin.clock.clocks import RunClock
 from twin.clock.seeds import Seeds, SystemKeys
 from twin.errors import RigError
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.options import BrokerKind
 from twin.rigs.provisioning import Provision
+
+BROKER_NAME = "mqtt.openami.test"
+"""What the broker's certificate says, wherever its port is seen from."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAccess:
+    """How one client reaches a broker with sockets: by its certificate where there is one, else by a password."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    tls: Identity | None = None
+
+    def options(self) -> MqttOptions:
+        """For a client in this process."""
+        tls = self.tls
+        return MqttOptions(
+            self.host,
+            self.port,
+            client_id=self.user,
+            username=self.user if tls is None else None,
+            password=self.password if tls is None else None,
+            tls=None if tls is None else TlsOptions(tls.ca, tls.certificate, tls.private_key, BROKER_NAME),
+        )
 
 
 class BrokerRig(Protocol):
@@ -30,8 +65,8 @@ class BrokerRig(Protocol):
         ...
 
     @property
-    def dcu_address(self) -> tuple[str, int] | None:
-        """Host and port for a concentrator that is a process of its own; None where there are no sockets."""
+    def dcu_access(self) -> BrokerAccess | None:
+        """For a concentrator that is a process or a machine of its own; None where there are no sockets."""
         ...
 
     def dcu_uplink(self) -> Uplink: ...
@@ -61,7 +96,7 @@ class MemoryBrokerRig:
         self._lan = Backhaul(clock.loop, seeds.stream("lan"), "lan", name="lan")
 
     @property
-    def dcu_address(self) -> tuple[str, int] | None:
+    def dcu_access(self) -> BrokerAccess | None:
         return None
 
     def dcu_uplink(self) -> Uplink:
@@ -94,28 +129,40 @@ class _SocketBroker(Protocol):
 class SocketBrokerRig:
     """A broker behind real sockets: both ends are paho clients, in real time."""
 
-    def __init__(self, broker: _SocketBroker, dcu_id: str, parts: Provision, clock: RunClock, seeds: Seeds) -> None:
+    def __init__(
+        self,
+        broker: _SocketBroker,
+        dcu_id: str,
+        parts: Provision,
+        clock: RunClock,
+        seeds: Seeds,
+        tls: dict[str, Identity] | None = None,
+    ) -> None:
+        """`tls` has the clients' certificates by user, where the broker wants them."""
         self.backhaul: Backhaul | None = None
         self._broker = broker
         self._dcu_id = dcu_id
         self._parts = parts
         self._clock = clock
         self._seeds = seeds
+        self._tls = tls or {}
 
     @property
-    def dcu_address(self) -> tuple[str, int] | None:
-        return self._broker.address
+    def dcu_access(self) -> BrokerAccess | None:
+        return self._access(self._dcu_id, self._parts.dcu_password)
 
     def dcu_uplink(self) -> Uplink:
-        return self._uplink(self._dcu_id, self._parts.dcu_password, "dcu/uplink")
+        return self._uplink(self._access(self._dcu_id, self._parts.dcu_password), "dcu/uplink")
 
     def headend_uplink(self) -> Uplink:
-        return self._uplink(HEADEND, self._parts.headend_password, "hes/uplink")
+        return self._uplink(self._access(HEADEND, self._parts.headend_password), "hes/uplink")
 
-    def _uplink(self, user: str, password: str, stream: str) -> Uplink:
+    def _access(self, user: str, password: str) -> BrokerAccess:
         host, port = self._broker.address
-        options = MqttOptions(host, port, client_id=user, username=user, password=password)
-        return MqttUplink(options, self._clock.loop, self._seeds.stream(stream))
+        return BrokerAccess(host, port, user, password, self._tls.get(user))
+
+    def _uplink(self, access: BrokerAccess, stream: str) -> Uplink:
+        return MqttUplink(access.options(), self._clock.loop, self._seeds.stream(stream))
 
     async def stop(self) -> None:
         await self._broker.stop()
@@ -142,19 +189,28 @@ async def open_broker(
     if kind is BrokerKind.MEMORY:
         yield MemoryBrokerRig(dcu_id, parts, access, clock, seeds, trace)
         return
-    broker = _socket_broker(kind, access, folder)
-    await broker.start()
-    try:
-        yield SocketBrokerRig(broker, dcu_id, parts, clock, seeds)
-    finally:
-        await broker.stop()
-
-
-def _socket_broker(kind: BrokerKind, access: AccessRules, folder: RunFolder) -> _SocketBroker:
     if kind is BrokerKind.MOSQUITTO:
-        return MosquittoBroker(folder.file("mosquitto"), access, SystemKeys())
+        with tempfile.TemporaryDirectory(prefix="twin-tls-") as name:
+            authority = RunAuthority(Path(name), datetime.fromtimestamp(clock.utc_s(), UTC))
+            server = authority.issue_server(BROKER_NAME, BROKER_NAME)
+            tls = {user: authority.issue_client(user) for user in (dcu_id, HEADEND)}
+            broker = MosquittoBroker(folder.file("mosquitto"), access, SystemKeys(), tls=server)
+            async with _running(broker):
+                yield SocketBrokerRig(broker, dcu_id, parts, clock, seeds, tls)
+        return
     try:
         from twin.brokers.embedded import EmbeddedBroker
     except ModuleNotFoundError as error:
         raise RigError("--broker embedded needs amqtt: pip install 'openami-twin[mqtt]'") from error
-    return EmbeddedBroker(access)
+    embedded = EmbeddedBroker(access)
+    async with _running(embedded):
+        yield SocketBrokerRig(embedded, dcu_id, parts, clock, seeds)
+
+
+@asynccontextmanager
+async def _running(broker: _SocketBroker) -> AsyncIterator[None]:
+    await broker.start()
+    try:
+        yield
+    finally:
+        await broker.stop()

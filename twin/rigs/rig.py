@@ -224,7 +224,7 @@ def _announce(hes: Hes, parts: Provision) -> None:
                 encryption_key=keys.encryption_key,
                 authentication_key=keys.authentication_key,
                 security_suite=keys.suite,
-                broadcast_key=keys.broadcast_key,
+                master_key=keys.master_key or None,
                 signing_certificate_pem=None if certificates is None else certificates.signing.pem(),
                 agreement_certificate_pem=None if certificates is None else certificates.agreement.pem(),
             )
@@ -259,7 +259,7 @@ async def _emulated_dcu(
     from twin.rigs.qemu.dcu import QemuDcu, guest_provisioning, prepare
 
     emulated = await asyncio.to_thread(prepare, lambda what: log.info("concentrator: %s", what))
-    provisioning = guest_provisioning(_dcu_config(scenario, parts), broker.dcu_address, parts.dcu_password)
+    provisioning = guest_provisioning(_dcu_config(scenario, parts), broker.dcu_access)
     return QemuDcu(emulated, folder.path.absolute(), clock, radio, air, provisioning)
 
 

@@ -17,6 +17,7 @@ from twin.air.air import Air
 from twin.air.radio import Radio
 from twin.clock.clocks import RunClock
 from twin.errors import RigError
+from twin.rigs.brokers import BROKER_NAME, BrokerAccess
 from twin.rigs.qemu.lines import bridge
 from twin.rigs.qemu.machine import CONSOLE_LOG, QEMU_LOG, Machine, MachineOptions, Power
 from twin.rigs.qemu.snapshot import copy_card, ready_card
@@ -71,10 +72,11 @@ def radio_section(radio: RadioSettings) -> dict[str, Any]:
     }
 
 
-def guest_provisioning(config: DcuConfig, broker: tuple[str, int] | None, password: str) -> GuestProvisioning:
+def guest_provisioning(config: DcuConfig, broker: BrokerAccess | None) -> GuestProvisioning:
     """A concentrator's provisioning for a broker on the host's loopback interface. RigError where there is none."""
     if broker is None:
         raise RigError("the emulated concentrator needs a broker with sockets")
+    broker_section, files = _broker_section(broker)
     document: dict[str, Any] = {
         "dcu_id": config.dcu_id,
         "eui64": config.eui64.hex(),
@@ -90,25 +92,24 @@ def guest_provisioning(config: DcuConfig, broker: tuple[str, int] | None, passwo
         },
         "radio_device": RADIO_DEVICE,
         "storage": STORAGE,
-        "broker": {
-            "host": GUEST_HOST,
-            "port": broker[1],
-            "client_id": config.dcu_id,
-            "username": config.dcu_id,
-            "password": password,
-        },
+        "broker": broker_section,
     }
-    if config.identity is not None:
-        document["identity"] = asdict(config.identity)
     if config.collection.local_offset_s:
         document["collection"] = {"local_offset_s": config.collection.local_offset_s}
     if config.identity is not None:
-        document["identity"] = {
-            "signing_key_pem": config.identity.signing_key_pem,
-            "agreement_key_pem": config.identity.agreement_key_pem,
-            "certificates_pem": config.identity.certificates_pem,
-        }
-    return GuestProvisioning(document)
+        document["identity"] = asdict(config.identity)
+    return GuestProvisioning(document, files)
+
+
+def _broker_section(broker: BrokerAccess) -> tuple[dict[str, Any], dict[str, str]]:
+    """The `broker` section of the daemon's configuration, and the PEM files that it names."""
+    section: dict[str, Any] = {"host": GUEST_HOST, "port": broker.port, "client_id": broker.user}
+    if broker.tls is None:
+        return {**section, "username": broker.user, "password": broker.password}, {}
+    paths = {"ca_file": broker.tls.ca, "certificate_file": broker.tls.certificate, "key_file": broker.tls.private_key}
+    names = {"ca_file": "broker-ca.pem", "certificate_file": "uplink.pem", "key_file": "uplink-key.pem"}
+    section["tls"] = {**names, "server_name": BROKER_NAME}
+    return section, {name: paths[key].read_text(encoding="ascii") for key, name in names.items()}
 
 
 class QemuDcu:

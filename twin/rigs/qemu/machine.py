@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from images.dcu.board import RTC_ADDRESS
 from images.dcu.build import Image
 from images.dcu.workshop import find_program
 from twin.errors import RigError
@@ -176,6 +177,7 @@ class Machine:
         for name, network in (("cell", "10.0.3"), ("eth", "10.0.2")):
             arguments += ["-netdev", f"user,id={name},net={network}.0/24,host={network}.2"]
             arguments += ["-net", f"nic,netdev={name}"]
+        arguments += ["-device", f"ds1338,bus=i2c-bus.0,address={RTC_ADDRESS:#x}"]
         if snapshot:
             arguments += ["-loadvm", SNAPSHOT]
         # An emulator does not outlive the process that runs the rig.
