@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import images.dcu
+from images.agent.build import build_agent, protocol_version, sources_digest
 from images.dcu import board, flash, initramfs, nandsim, packages, program, rootfs
 from images.dcu.layout import OPT, ROOTFS
 from images.dcu.workshop import BuildError, Progress, Workshop, file_digest, missing_programs, tree_digest
@@ -39,6 +40,8 @@ class Image:
     daemon: Path
     update: Path
     kernel_version: str
+    agent_version: int | None
+    """Protocol version of the lock-step agent in the root file system; None where there is none."""
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file, by what it is."""
@@ -71,7 +74,7 @@ def build_image(
     inputs = [f"{name} {package.digest}" for name, package in sorted(pins.items())]
     inputs += [tree_digest(Path(next(iter(images.dcu.__path__))))]
     inputs += [tree_digest(program.package_folder(part), "*.py") for part in program.PARTS]
-    inputs += [_vendor_digest(vendor)]
+    inputs += [_vendor_digest(vendor), sources_digest()]
 
     def make(folder: Path) -> None:
         _make_image(workshop, pins, vendor, folder)
@@ -107,7 +110,12 @@ def _image(folder: Path) -> Image:
         daemon=folder / "daemon",
         update=folder / "update.tar.gz",
         kernel_version=(folder / "kernel-version").read_text(encoding="utf-8").strip(),
+        agent_version=_agent_version(folder / "agent-version"),
     )
+
+
+def _agent_version(path: Path) -> int | None:
+    return int(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _make_image(workshop: Workshop, pins: dict[str, packages.Package], vendor: Vendor, folder: Path) -> None:
@@ -143,7 +151,9 @@ def _make_image(workshop: Workshop, pins: dict[str, packages.Package], vendor: V
     workshop.progress("making the root file system")
     (work / "rootfs").mkdir()
     (work / "opt").mkdir()
-    rootfs.make_tree(work / "rootfs", files, modules, module, GUEST_FILES, folder / "update.tar.gz")
+    agent = build_agent(workshop)
+    rootfs.make_tree(work / "rootfs", files, modules, module, GUEST_FILES, folder / "update.tar.gz", agent)
+    (folder / "agent-version").write_text(f"{protocol_version()}\n", encoding="utf-8")
     contents = []
     for partition in (ROOTFS, OPT):
         target = work / f"{partition.name}.ubi"

@@ -39,7 +39,7 @@ _TIME_S = 1_767_225_600
 
 
 def make_tree(
-    root: Path, files: dict[str, Path], kernel_tree: Path, nandsim: Path, scripts: Path, update: Path
+    root: Path, files: dict[str, Path], kernel_tree: Path, nandsim: Path, scripts: Path, update: Path, agent: Path
 ) -> None:
     """Fill the empty folder `root` with the concentrator's root file system."""
     for name in _FOLDERS:
@@ -54,6 +54,8 @@ def make_tree(
     for name, (place, mode) in _SCRIPTS.items():
         shutil.copyfile(scripts / name, root / place)
         (root / place).chmod(mode)
+    shutil.copyfile(agent, root / "sbin/lockstep")
+    (root / "sbin/lockstep").chmod(0o755)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="utf-8")
     (root / "etc/group").write_text("root:x:0:\n", encoding="utf-8")
     (root / "etc/profile").write_text("export PATH=/usr/sbin:/usr/bin:/sbin:/bin PS1='\\h# '\n", encoding="utf-8")
