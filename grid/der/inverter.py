@@ -11,7 +11,13 @@ import math
 from collections import deque
 from dataclasses import dataclass, replace
 
-from grid.der.categories import CESSATION_RESPONSE_S, ROCOF_HZ_PER_S, SINGLE_PHASE_JUMP_DEG, Category
+from grid.der.categories import (
+    CESSATION_RESPONSE_S,
+    ROCOF_HZ_PER_S,
+    SINGLE_PHASE_JUMP_DEG,
+    Category,
+    TripPoint,
+)
 from grid.der.control import Response, active_target, reactive_target
 from grid.der.settings import DerSettings, Profile, Rating
 
@@ -149,6 +155,26 @@ class Inverter:
     def limit_revert_remaining_s(self) -> float:
         return 0.0 if self._limit_reverts_s is None else max(0.0, self._limit_reverts_s - self._now_s)
 
+    def next_change_s(self, grid: GridPoint) -> float:
+        """How long this grid can last before a timer of the inverter ends: a trip, the delay of entering service, a
+        momentary cessation, a limit that reverts; infinity if none runs. A ramp is no timer."""
+        ends = [self.limit_revert_remaining_s] if self._limit_reverts_s is not None else []
+        if self.connected:
+            ends += [
+                point.clearing_s - self._beyond_s.get(name, 0.0)
+                for name, enabled, value, point, sign in self._trip_rows(grid)
+                if enabled and sign * (value - point.limit) > _TINY
+            ]
+            ceasing = self._to_cease(grid)
+            if ceasing != (self.state is DerState.CEASED):
+                ends.append(CESSATION_RESPONSE_S - self._cease_s if ceasing else 0.0)
+        fits = self._settings.enter.permitted and self._fit(grid)
+        if self.state is DerState.WAITING and fits:
+            ends.append(self.entry_remaining_s)
+        if (self.state is DerState.TRIPPED) == fits:
+            ends += [0.0] if self.state in {DerState.TRIPPED, DerState.WAITING} else []
+        return max(0.0, min(ends, default=math.inf))
+
     def apply(self, settings: DerSettings) -> None:
         """Take new settings. Raises BadInputError, and keeps the old ones, if any lies outside its range."""
         settings.check(self.profile, self.rating)
@@ -208,7 +234,7 @@ class Inverter:
             found.append((DerEvent.TRIP, reason))
         if not self._settings.enter.permitted:
             found.append((DerEvent.FORBIDDEN, "permission to be in service withdrawn"))
-        elif self._fit():
+        elif self._fit(self._grid):
             found.append((DerEvent.GRID_FIT, "grid within the limits of entering service"))
         else:
             found.append((DerEvent.GRID_UNFIT, "grid outside the limits of entering service"))
@@ -219,8 +245,8 @@ class Inverter:
             found.append((DerEvent.RAMP_ELAPSED, f"{self._settings.enter.ramp_s:g} s have passed"))
         return found + self._cessation(duration_s)
 
-    def _fit(self) -> bool:
-        enter, grid = self._settings.enter, self._grid
+    def _fit(self, grid: GridPoint) -> bool:
+        enter = self._settings.enter
         return (
             enter.low_pu - _TINY <= grid.voltage_pu <= enter.high_pu + _TINY
             and enter.low_hz - _TINY <= grid.hz <= enter.high_hz + _TINY
@@ -229,8 +255,7 @@ class Inverter:
     def _cessation(self, duration_s: float) -> list[tuple[DerEvent, str]]:
         if self._settings.category is not Category.III:
             return []
-        voltage = self._grid.voltage_pu
-        outside = voltage < 0.50 - _TINY or voltage > 1.10 + _TINY
+        voltage, outside = self._grid.voltage_pu, self._to_cease(self._grid)
         self._cease_s = self._cease_s + duration_s if outside else 0.0
         if not outside:
             return [(DerEvent.CESSATION_ENDS, "voltage is back")]
@@ -239,10 +264,16 @@ class Inverter:
             return [(DerEvent.CESSATION_BEGINS, f"voltage {voltage:.3f} pu")]
         return []
 
-    def _trip_reason(self, duration_s: float, jump_deg: float) -> str:
-        settings, grid = self._settings, self._grid
+    def _to_cease(self, grid: GridPoint) -> bool:
+        """Whether this voltage is one of momentary cessation."""
+        outside = grid.voltage_pu < 0.50 - _TINY or grid.voltage_pu > 1.10 + _TINY
+        return outside and self._settings.category is Category.III
+
+    def _trip_rows(self, grid: GridPoint) -> tuple[tuple[str, bool, float, TripPoint, int], ...]:
+        """Name, whether enabled, quantity, limit, and the side of the limit that trips (-1: below)."""
+        settings = self._settings
         low_v, high_v, low_f, high_f = settings.trips_enabled
-        rows = (
+        return (
             ("UV2", low_v, grid.voltage_pu, settings.voltage.uv2, -1),
             ("UV1", low_v, grid.voltage_pu, settings.voltage.uv1, -1),
             ("OV2", high_v, grid.voltage_pu, settings.voltage.ov2, 1),
@@ -252,8 +283,10 @@ class Inverter:
             ("OF2", high_f, grid.hz, settings.frequency.of2, 1),
             ("OF1", high_f, grid.hz, settings.frequency.of1, 1),
         )
+
+    def _trip_reason(self, duration_s: float, jump_deg: float) -> str:
         reason = ""
-        for name, enabled, value, point, sign in rows:
+        for name, enabled, value, point, sign in self._trip_rows(self._grid):
             beyond = enabled and sign * (value - point.limit) > _TINY
             self._beyond_s[name] = self._beyond_s.get(name, 0.0) + duration_s if beyond else 0.0
             # Power must have ceased at the clearing time: act in the step that ends there.

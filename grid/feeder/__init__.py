@@ -1,0 +1,1 @@
+"""A low-voltage feeder: transformer, cables, homes and solar plants, and the voltage at every meter."""
