@@ -25,6 +25,7 @@ from dcu.registration import Registrar
 from dcu.registry import Meter, Registry
 from dcu.sessions import Sessions
 from dcu.storage import Storage
+from dcu.supply_jobs import SupplyJobs
 from dcu.tables import TableReader
 from dcu.tasks import TaskGroup
 from dcu.timekeeping import TimeQuality, system_time
@@ -40,6 +41,7 @@ from protocols.headend.messages import (
     ReadingRequest,
     RegistrationAck,
 )
+from protocols.headend.supply import SupplyRequest
 from protocols.headend.time_check import ClockQuery, ClockReport
 from protocols.mesh.config import LinkKey
 from protocols.ports import ByteLink, KeySource, Trace
@@ -140,6 +142,15 @@ class Dcu:
             on_clock=lambda meter, *times_s: self._clocks.noticed(meter, *times_s),
             trace=trace,
         )
+        self._supplies = SupplyJobs(
+            headend=self._headend,
+            sessions=self._sessions,
+            access=self._access,
+            tasks=self._tasks,
+            utc_s=utc_s,
+            on_refused=self._registrar.refused,
+            trace=trace,
+        )
         reader = TableReader(storage)
         self._profiles = ProfileJobs(
             headend=self._headend,
@@ -191,6 +202,7 @@ class Dcu:
         self._headend.on(ProfileRequest, self._profile_requested)
         self._headend.on(BundleAck, self._bundle_acknowledged)
         self._headend.on(ClockQuery, self._clock_asked)
+        self._headend.on(SupplyRequest, self._supply_requested)
 
     # life
 
@@ -217,6 +229,7 @@ class Dcu:
     async def stop(self) -> None:
         """Orderly end: running requests are answered `error`, the status goes to offline, the session is closed."""
         self._jobs.abort("the concentrator is being stopped")
+        self._supplies.abort("the concentrator is being stopped")
         if self._uplink.is_connected:
             self._headend.announce(DcuState.OFFLINE)
         self._outbox.close()
@@ -256,6 +269,7 @@ class Dcu:
             "dlms": self._sessions.total(),
             "registration": Counter(self._registrar.counters),
             "readings": Counter(self._jobs.counters),
+            "supply": Counter(self._supplies.counters),
             "profiles": Counter(self._profiles.counters),
             "collection": Counter(self._collector.counters),
             "bundles": Counter(self._bundles.counters),
@@ -340,6 +354,10 @@ class Dcu:
     def _profile_requested(self, message: Message) -> None:
         if isinstance(message, ProfileRequest):
             self._profiles.submit(message)
+
+    def _supply_requested(self, message: Message) -> None:
+        if isinstance(message, SupplyRequest):
+            self._supplies.submit(message)
 
     def _bundle_acknowledged(self, message: Message) -> None:
         if isinstance(message, BundleAck):

@@ -213,8 +213,13 @@ class MeterSession:
 
     async def invoke_once(self, reference: MethodReference, argument: Data) -> bool:
         """Invoke a method, sent once. Whether the meter did it. Raises NoAnswerError, MeterRefusedError."""
+        return await self.action_once(reference, argument) is ActionResult.SUCCESS
+
+    async def action_once(self, reference: MethodReference, argument: Data) -> ActionResult | None:
+        """Invoke a method, sent once: the meter's result, None where it answered something else. Raises NoAnswerError,
+        MeterRefusedError."""
         event = await self._once(lambda: self._client.action(reference, argument))
-        return isinstance(event, ActionDone) and event.outcomes[0].result is ActionResult.SUCCESS
+        return event.outcomes[0].result if isinstance(event, ActionDone) else None
 
     async def _once(self, request: Callable[[], bytes]) -> Event:
         async with self._lock:

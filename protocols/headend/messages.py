@@ -31,6 +31,7 @@ from protocols.headend.shapes import (
     object_schema,
     wrong,
 )
+from protocols.headend.supply import SupplyRequest, SupplyResponse
 from protocols.headend.time_check import ClockQuery, ClockReport
 from protocols.headend.topics import Channel
 
@@ -275,11 +276,13 @@ Message: TypeAlias = (
     | BundleAck
     | ClockQuery
     | ClockReport
+    | SupplyRequest
+    | SupplyResponse
 )
 
 CHANNELS: dict[Channel, tuple[type[Message], ...]] = {
-    Channel.REQUEST: (ReadingRequest, ProfileRequest, ClockQuery),
-    Channel.RESPONSE: (ReadingResponse, ProfileChunk, ProfileEnd, ClockReport),
+    Channel.REQUEST: (ReadingRequest, ProfileRequest, ClockQuery, SupplyRequest),
+    Channel.RESPONSE: (ReadingResponse, ProfileChunk, ProfileEnd, ClockReport, SupplyResponse),
     Channel.BUNDLE: (BundlePart,),
     Channel.BUNDLE_ACK: (BundleAck,),
     Channel.CREDENTIALS_REQUEST: (CredentialsRequest,),

@@ -21,6 +21,7 @@ from protocols.headend.topics import PREFIX
 from twin.hes.console import console_page
 from twin.hes.profile_api import profile_router
 from twin.hes.service import HesService
+from twin.hes.supply_api import supply_router
 from twin.hes.tables import RequestStatus
 from twin.hes.views import (
     DEFAULT_READ,
@@ -59,6 +60,7 @@ def create_app(service: HesService) -> FastAPI:
     app.include_router(_meters(service))
     app.include_router(_records(service))
     app.include_router(profile_router(service))
+    app.include_router(supply_router(service))
     app.add_exception_handler(StarletteHTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
 

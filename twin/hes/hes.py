@@ -17,6 +17,7 @@ from dcu.uplink import Uplink, UplinkListener
 from protocols.errors import BadInputError
 from protocols.headend.messages import MeterCredentials
 from protocols.headend.shapes import utc_text
+from protocols.headend.supply import SupplyAction
 from protocols.headend.topics import headend_subscriptions
 from protocols.ports import Trace
 from twin.clock.clocks import RunClock
@@ -84,6 +85,25 @@ class ProfileResult:
     def gaps(self) -> list[dict[str, Any]]:
         gaps: list[dict[str, Any]] = self.stored["gaps"]
         return gaps
+
+
+@dataclass(frozen=True, slots=True)
+class SupplyResult:
+    """What the operator got for a disconnection or reconnection. `status` is that of `SupplyStatus`; `reason` that of
+    the meter's leakage protection, empty where it did not refuse; `connected` what the contacts were read as."""
+
+    request_id: str
+    serial: str
+    line: int
+    status: str
+    connected: bool | None
+    reason: str
+    detail: str
+    elapsed_s: float
+
+    @property
+    def is_ok(self) -> bool:
+        return self.status == "ok"
 
 
 class Hes:
@@ -230,6 +250,35 @@ class Hes:
             raise BadInputError(str(answer.get("detail", response.status_code)), key="read_profile")
         stored = (await self.api.get(path, params=limits)).json()
         return ProfileResult(answer["request_id"], serial, profile, answer["status"], answer["detail"], answer, stored)
+
+    async def disconnect(self, serial: str, line: int = 1, timeout_s: float = 60.0) -> SupplyResult:
+        """Open a line over the REST interface and wait for the end of the request.
+
+        Raises BadInputError when the interface refuses the request itself.
+        """
+        return await self._switch(serial, SupplyAction.DISCONNECT, line, timeout_s)
+
+    async def reconnect(self, serial: str, line: int = 1, timeout_s: float = 60.0) -> SupplyResult:
+        """Close a line, as `disconnect` opens it. The meter refuses while its leakage check finds a leak."""
+        return await self._switch(serial, SupplyAction.RECONNECT, line, timeout_s)
+
+    async def _switch(self, serial: str, action: SupplyAction, line: int, timeout_s: float) -> SupplyResult:
+        started_s = self._clock.now()
+        body = {"action": action.value, "line": line, "timeout_s": timeout_s}
+        response = await self.api.post(f"/api/meters/{serial}/supply", params={"wait": "true"}, json=body)
+        answer: dict[str, Any] = response.json()
+        if "request_id" not in answer:
+            raise BadInputError(str(answer.get("detail", response.status_code)), key=action.value)
+        return SupplyResult(
+            answer["request_id"],
+            serial,
+            line,
+            answer["status"],
+            answer["connected"],
+            answer["reason"],
+            answer["detail"],
+            self._clock.now() - started_s,
+        )
 
     # what it knows
 

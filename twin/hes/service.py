@@ -32,12 +32,14 @@ from protocols.headend.messages import (
 )
 from protocols.headend.quantities import BY_NAME, ON_DEMAND
 from protocols.headend.shapes import utc_text
+from protocols.headend.supply import SupplyResponse
 from protocols.headend.time_check import ClockReport
 from protocols.headend.topics import TO_HEADEND, Topic
 from protocols.ports import Cancellable, Timers, Trace
 from twin.hes.clocks import ClockService
 from twin.hes.profiles import ProfileService
 from twin.hes.store import Store
+from twin.hes.supply import SupplyService
 from twin.hes.tables import MeterState, Request, RequestStatus
 
 _log = logging.getLogger(__name__)
@@ -105,6 +107,17 @@ class HesService:
             trace=trace,
             uplink_margin_s=self.settings.uplink_margin_s,
         )
+        self.supply = SupplyService(
+            store.supply,
+            timers=timers,
+            now_ms=self.now_ms,
+            send=self._send,
+            meter_of=store.meter,
+            notify=self._notify,
+            prefix=self._prefix,
+            trace=trace,
+            uplink_margin_s=self.settings.uplink_margin_s,
+        )
         self.clocks = ClockService(
             store,
             timers=timers,
@@ -129,6 +142,7 @@ class HesService:
             timer.cancel()
         self._deadlines.clear()
         self.profiles.stop()
+        self.supply.stop()
         self.clocks.stop()
 
     # from the concentrators
@@ -164,6 +178,8 @@ class HesService:
                 self.profiles.take_part(dcu_id, message)
             case ClockReport():
                 self.counters.late_responses += not self.clocks.take(dcu_id, message)
+            case SupplyResponse():
+                self.supply.take(dcu_id, message)
             case DcuStatus():
                 if self.store.set_status(dcu_id, message, self.now_ms()):
                     self._trace("hes.dcu_status", dcu=dcu_id, state=message.state.value)
