@@ -116,9 +116,10 @@ class BorderRouter:
             revoked=self._revoked,
             replay_floors=storage.read(_REPLAY_FLOORS) or b"",
         )
+        self._profile = profile_named(config.timers_profile)
         self._runner = MeshRunner(
             mesh,
-            profile_named(config.timers_profile),
+            self._profile,
             timers=timers,
             link=self._link,
             rng=rng,
@@ -154,6 +155,11 @@ class BorderRouter:
     def send_to_all(self, payload: bytes) -> None:
         """A datagram to the DLMS port of every meter in the mesh, by multicast. Each gets it once, or not at all."""
         self._runner.send_udp(DLMS_PORT, ALL_MPL_FORWARDERS, DLMS_PORT, payload)
+
+    def flood_s(self) -> float:
+        """How long a multicast takes to the farthest meter at present, where no frame of it is lost."""
+        hops = max((place.hops for place in self._table.values()), default=1)
+        return hops * self._profile.mpl.data.imin_s
 
     async def ping(self, address: bytes, *, payload: bytes = b"", timeout_s: float = 10.0) -> float | None:
         """ICMPv6 echo to any node, whose IPv6 address this is: the round trip in seconds, None without an answer."""

@@ -8,19 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from dcu.broadcast import CLASS_CLOCK, CLOCK, BroadcastCarrier, ClockBroadcaster
+from dcu.broadcast import CLASS_CLOCK, CLOCK, set_clock
 from dcu.config import ClockPolicy
 from dcu.dlms_session import MeterSession
 from dcu.errors import MeterRefusedError, NoAnswerError
 from dcu.headend import Headend
 from dcu.meter_access import MeterAccess
+from dcu.meter_group import MeterGroup
 from dcu.readings import utc_ms
 from dcu.registry import Meter, MeterState, Registry
 from dcu.sessions import Sessions
 from dcu.storage import StorageError
 from dcu.tasks import TaskGroup
 from dcu.timekeeping import TimeQuality
-from dcu.vault import CredentialVault
 from protocols.dlms.action import MethodReference
 from protocols.dlms.client import AttributeReference
 from protocols.dlms.data import Data, Tag, octet_string
@@ -75,23 +75,22 @@ class ClockSync:
         registry: Registry,
         sessions: Sessions,
         access: MeterAccess,
-        vault: CredentialVault,
-        broadcaster: ClockBroadcaster,
-        carrier: BroadcastCarrier,
+        group: MeterGroup,
+        flood_s: Callable[[], float],
         tasks: TaskGroup,
         utc_s: Callable[[], float],
         quality: Callable[[], TimeQuality],
         trace: Trace,
     ) -> None:
+        """`flood_s` is how long a multicast takes at present to the farthest meter."""
         self._policy = policy
         self._local_offset_s = local_offset_s
         self._headend = headend
         self._registry = registry
         self._sessions = sessions
         self._access = access
-        self._vault = vault
-        self._broadcaster = broadcaster
-        self._carrier = carrier
+        self._group = group
+        self._flood_s = flood_s
         self._tasks = tasks
         self._utc_s = utc_s
         self._quality = quality
@@ -156,7 +155,7 @@ class ClockSync:
         self.counters["rounds"] += 1
         meters = self._meters()
         sent = await self._broadcast(meters)
-        await asyncio.sleep(self._policy.settle_s)
+        await asyncio.sleep(self._flood_s() + self._policy.settle_s)
         after_broadcast = await self._measure(meters)
         outliers = [
             meter
@@ -184,22 +183,11 @@ class ClockSync:
         return [meter for meter in self._registry.meters() if meter.state is MeterState.REGISTERED]
 
     async def _broadcast(self, meters: Iterable[Meter]) -> int:
-        """The time to all, each datagram stamped when it leaves, with the way to its meter added."""
-        sent = 0
-        for meter in meters:
-            credentials = self._vault.find(meter.eui64)
-            if credentials is None:
-                continue
-            self._broadcaster.begin_round(credentials)
-            way_s = self._one_way_s.get(meter.eui64, self._policy.usual_way_s)
-            datagram = self._broadcaster.datagram(credentials, self._utc_s() + way_s)
-            if datagram is None:
-                continue
-            self._carrier.send((meter.eui64,), datagram)
-            sent += 1
-            # Datagrams that queue behind each other would be old on arrival.
-            await asyncio.sleep(self._policy.spacing_s)
-        self._trace("dcu-clock-broadcast", sent=sent)
+        """The time to all, by multicast. Meters add how long it was on its way, which every forwarder counts."""
+        members = await self._group.admit(meters)
+        self._group.begin_round(members)
+        sent = self._group.broadcast(members, lambda: set_clock(self._utc_s()))
+        self._trace("dcu-clock-broadcast", sent=sent, members=len(members))
         return sent
 
     async def _measure(self, meters: Iterable[Meter]) -> dict[bytes, ClockOffset]:

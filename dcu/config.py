@@ -65,7 +65,6 @@ class ClockPolicy:
     check_after_s: float = 10_800.0
     least_between_s: float = 900.0
     settle_s: float = 5.0
-    spacing_s: float = 0.5
     usual_way_s: float = 0.3
     longest_holdover_s: float = 86_400.0
 
@@ -117,8 +116,8 @@ class TimePolicy:
     """How the clock is disciplined. Times in seconds.
 
     A reference that is silent for `lost_after_s` is lost. An offset beyond `step_s` is not slewed but stepped. A
-    reference that disagrees by more than both uncertainties and `margin_s` is not followed. In holdover the clock is
-    believed to wander by up to `holdover_ppm`. The head-end is asked for the time every `ask_s`, and every `ask_first_s`
+    reference that disagrees by more than both uncertainties and `margin_s` is not followed. In holdover the clock may
+    wander by up to `holdover_ppm`. The head-end is asked for the time every `ask_s`, and every `ask_first_s`
     while there is nothing better.
     """
 

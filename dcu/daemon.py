@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from dcu import __version__
 from dcu.border_router import BorderRouter, Reachability, RouterListener
-from dcu.broadcast import ClockBroadcaster, UnicastCarrier
 from dcu.bundles import BundleStore
 from dcu.clock_sync import ClockSync
 from dcu.collector import Collector
@@ -19,6 +18,7 @@ from dcu.headend import Headend
 from dcu.identity import ClientKeys, SignerFactory
 from dcu.jobs import ReadingJobs
 from dcu.meter_access import MeterAccess
+from dcu.meter_group import MeterGroup
 from dcu.outbox import Outbox
 from dcu.profile_jobs import ProfileJobs
 from dcu.registration import Registrar
@@ -181,6 +181,15 @@ class Dcu:
             on_refused=self._registrar.refused,
             trace=trace,
         )
+        self._group = MeterGroup(
+            storage=storage,
+            system_title=config.system_title,
+            vault=vault,
+            sessions=self._sessions,
+            access=self._access,
+            carrier=self._router,
+            trace=trace,
+        )
         self._clocks = ClockSync(
             config.clocks,
             local_offset_s=config.collection.local_offset_s,
@@ -188,9 +197,8 @@ class Dcu:
             registry=self.registry,
             sessions=self._sessions,
             access=self._access,
-            vault=vault,
-            broadcaster=ClockBroadcaster(storage, config.system_title),
-            carrier=UnicastCarrier(self._sessions.send_to),
+            group=self._group,
+            flood_s=self._router.flood_s,
             tasks=self._tasks,
             utc_s=utc_s,
             quality=time_quality,
@@ -273,6 +281,7 @@ class Dcu:
             "profiles": Counter(self._profiles.counters),
             "collection": Counter(self._collector.counters),
             "bundles": Counter(self._bundles.counters),
+            "group": Counter(self._group.counters),
             "clocks": Counter(self._clocks.counters),
             "headend": Counter(self._headend.counters),
             "outbox": Counter(

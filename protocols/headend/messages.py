@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.headend.bulk import BundleAck, BundlePart, ProfileChunk, ProfileEnd, ProfileRequest
+from protocols.headend.groups import BroadcastGroup
 from protocols.headend.json_text import decode_json, encode_json
 from protocols.headend.kinds import DETAIL, EUI64, ID, NAME, OBIS, SERIAL, UTC
 from protocols.headend.shapes import (
@@ -93,7 +94,10 @@ class MeterCredentials:
     security_suite: Annotated[int, _SUITE]
     encryption_key: Annotated[bytes, _KEY] = field(repr=False)
     authentication_key: Annotated[bytes, _KEY] = field(repr=False)
-    broadcast_key: Annotated[bytes | None, Optional(_KEY)] = field(default=None, repr=False)
+    broadcast_group: Annotated[BroadcastGroup | None, Optional(Nested(BroadcastGroup))] = field(
+        default=None, repr=False
+    )
+    """None for a meter that cannot be in one: nobody knows its master key."""
     signing_certificate_pem: Annotated[str | None, Optional(_PEM)] = field(default=None, repr=False)
     agreement_certificate_pem: Annotated[str | None, Optional(_PEM)] = field(default=None, repr=False)
 

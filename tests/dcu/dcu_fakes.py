@@ -219,6 +219,11 @@ class FakeMesh:
         if datagram is not None:
             self._loop.call_later(self._delay_s, self._arrive, address, datagram)
 
+    def send_to_all(self, payload: bytes) -> None:
+        """By multicast: the hook `down` sees it once for each meter."""
+        for address in self._by_address:
+            self.send(address, payload)
+
     def _arrive(self, address: bytes, datagram: bytes) -> None:
         meter = self._by_address.get(address)
         if meter is None or not meter.alive:
@@ -250,6 +255,12 @@ class FakeRouter:
 
     def send(self, address: bytes, payload: bytes) -> None:
         self._mesh.send(address, payload)
+
+    def send_to_all(self, payload: bytes) -> None:
+        self._mesh.send_to_all(payload)
+
+    def flood_s(self) -> float:
+        return 0.0
 
     def mesh_counters(self) -> Counter[str]:
         return Counter()

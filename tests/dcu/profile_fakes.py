@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dcu_fakes import CLIENT_TITLE, START_UTC_S, Clock, DataObject, FakeMeter, Values
 
+from meters.firmware.objects.group_security import GROUP_SECURITY_SETUP, GroupSecuritySetupObject
 from protocols.dlms.data import (
     Data,
     Readable,
@@ -23,11 +25,13 @@ from protocols.dlms.notification import DataNotification
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.objects import Attribute, Caller, InterfaceClass, Method, full_access
 from protocols.dlms.profile import ListedRows, select
+from protocols.dlms.security.key_management import wrap_key
 from protocols.dlms.security.keys import Policy, SymmetricKeys
 from protocols.dlms.selective import CaptureObject
 from protocols.dlms.server import Association, AssociationConfig, CosemServer, ServerSecurity
 from protocols.dlms.wrapper import Wpdu
 from protocols.headend import messages as m
+from protocols.headend.groups import BroadcastGroup
 from twin.clock.seeds import SeededKeys
 
 LOAD = ObisCode.parse("1-0:99.1.0*255")
@@ -85,6 +89,8 @@ class SettableClock(Clock):
         self._meter.offset_s = DateTime.decode(value.value).to_utc_s() - self._meter.true_utc_s()
 
     def invoke(self, method_id: int, argument: Data, caller: Caller) -> Data | None:
+        if argument.value == 0:
+            return None
         self._meter.shifts.append(argument.value)
         self._meter.offset_s += argument.value
         return None
@@ -94,8 +100,19 @@ class PushSetup(Values):
     INTERFACE = InterfaceClass(40, 0, "Push setup", (Attribute(2, "push_object_list"),))
 
 
+GROUP_KEYS = (b"\x42" * 16, b"\x43" * 16)
+
+
+def group_of(master_key: bytes, keys: tuple[bytes, bytes] = GROUP_KEYS) -> BroadcastGroup:
+    """What the head-end gives of a group for the meter with this master key."""
+    return BroadcastGroup(*keys, *(wrap_key(master_key, key) for key in keys))
+
+
 class ProfileMeter(FakeMeter):
     """Verbs: `capture` a row, `push` some, `offset_s` of its clock."""
+
+    has_group_setup = True
+    """False for a meter of an older design, which can be in no group."""
 
     def __init__(self, number: int) -> None:
         self.rows: list[bytes] = []
@@ -103,7 +120,8 @@ class ProfileMeter(FakeMeter):
         self.offset_s = 0.0
         self.sets: list[int] = []
         self.shifts: list[int] = []
-        self.broadcast_key = bytes((0x40 + number,)) * 16
+        self.master_key = bytes((0xC0 + number,)) * 16
+        self.symmetric: SymmetricKeys | None = None
         super().__init__(number)
 
     def true_utc_s(self) -> float:
@@ -122,23 +140,29 @@ class ProfileMeter(FakeMeter):
 
     def restart(self) -> None:
         self._restarts += 1
+        own = SymmetricKeys(self.keys.encryption, self.keys.authentication, bytes(16), self.master_key)
+        security = ServerSecurity(
+            self.title,
+            self.symmetric or own,
+            self._store,
+            policy=Policy.AUTHENTICATED_AND_ENCRYPTED,
+            client_system_title=CLIENT_TITLE,
+            on_keys=self._keep,
+        )
         counter = DataObject(
             ObisCode.parse("0-0:43.1.0*255"), {2: lambda: double_long_unsigned(security.least_client_counter)}
         )
-        objects = [*self._objects(), counter]
+        broadcast_counter = DataObject(
+            ObisCode.parse("0-0:43.1.1*255"), {2: lambda: double_long_unsigned(security.least_broadcast_counter)}
+        )
+        objects = [*self._objects(), counter, broadcast_counter]
+        if self.has_group_setup:
+            objects.append(GroupSecuritySetupObject(GROUP_SECURITY_SETUP, security))
         everything = full_access(objects)
         configs = (
             AssociationConfig(1, Mechanism.HIGH_GMAC, everything, 1, ciphered=True),
             AssociationConfig(16, Mechanism.NONE, full_access([counter]), 2),
             AssociationConfig(102, Mechanism.NONE, everything, 4, ciphered=True, pre_established=True),
-        )
-        keys = SymmetricKeys(self.keys.encryption, self.keys.authentication, self.broadcast_key)
-        security = ServerSecurity(
-            self.title,
-            keys,
-            self._store,
-            policy=Policy.AUTHENTICATED_AND_ENCRYPTED,
-            client_system_title=CLIENT_TITLE,
         )
         self.server = CosemServer(
             objects,
@@ -147,16 +171,11 @@ class ProfileMeter(FakeMeter):
             keys=SeededKeys(self.eui64 + bytes((self._restarts,))),
         )
 
+    def _keep(self, keys: SymmetricKeys) -> None:
+        self.symmetric = keys
+
     def credentials(self, *, key: bytes | None = None) -> m.MeterCredentials:
-        given = super().credentials(key=key)
-        return m.MeterCredentials(
-            given.serial,
-            given.system_title,
-            given.security_suite,
-            given.encryption_key,
-            given.authentication_key,
-            self.broadcast_key,
-        )
+        return replace(super().credentials(key=key), broadcast_group=group_of(self.master_key))
 
     def push(self, rows: list[bytes]) -> bytes:
         """The datagram of a push with these rows."""

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.headend.groups import BroadcastGroup
 from protocols.headend.json_text import decode_json, encode_json
 from protocols.headend.messages import (
     CHANNELS,
@@ -53,8 +54,12 @@ decimals = st.builds(
     lambda digits, scale: Decimal(digits).scaleb(scale), st.integers(-(2**63), 2**64), st.integers(-12, 9)
 )
 obis_codes = st.builds("{}-{}:{}.{}.{}*{}".format, *[st.integers(0, 255)] * 6)
+wrapped_keys = st.binary(min_size=24, max_size=24)
+groups = st.builds(
+    BroadcastGroup, eui64s.map(lambda half: 2 * half), wrapped_keys.map(lambda k: k[:16]), *[wrapped_keys] * 2
+)
 meters = st.builds(
-    MeterCredentials, serials, eui64s, st.integers(0, 2), keys, keys, st.none() | keys, st.none() | names
+    MeterCredentials, serials, eui64s, st.integers(0, 2), keys, keys, st.none() | groups, st.none() | names
 )
 values = st.builds(ReadingValue, obis_codes, decimals | names, st.text("VAWhzr", max_size=16), st.none() | times)
 missing = st.builds(MissingValue, obis_codes, st.sampled_from(MissingReason))
@@ -266,9 +271,7 @@ def test_a_message_travels_only_on_its_channel() -> None:
 
 def test_keys_are_in_no_repr_and_no_error() -> None:
     key = bytes.fromhex("00112233445566778899aabbccddeeff")
-    message = Credentials(
-        "c-1", bytes(8), CredentialsStatus.GRANTED, MeterCredentials("S1", bytes(8), 0, key, key, key)
-    )
+    message = Credentials("c-1", bytes(8), CredentialsStatus.GRANTED, MeterCredentials("S1", bytes(8), 0, key, key))
     assert key.hex() not in repr(message)
     assert repr(key) not in repr(message)
     body = json.loads(encode_message(message))

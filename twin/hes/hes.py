@@ -179,11 +179,13 @@ class Hes:
         encryption_key: bytes,
         authentication_key: bytes,
         security_suite: int = 0,
-        broadcast_key: bytes | None = None,
+        master_key: bytes | None = None,
         signing_certificate_pem: str | None = None,
         agreement_certificate_pem: str | None = None,
     ) -> None:
-        """Announce a meter, as a manufacturer's shipment file does: it may register from now on."""
+        """Announce a meter, as a manufacturer's shipment file does: it may register from now on.
+
+        `master_key`: under it, new keys are brought to the meter."""
         self.store.add_shipment(
             eui64,
             MeterCredentials(
@@ -192,10 +194,10 @@ class Hes:
                 security_suite,
                 encryption_key,
                 authentication_key,
-                broadcast_key,
-                signing_certificate_pem,
-                agreement_certificate_pem,
+                signing_certificate_pem=signing_certificate_pem,
+                agreement_certificate_pem=agreement_certificate_pem,
             ),
+            master_key,
         )
 
     def revoke(self, serial: str, reason: str = "revoked by the operator") -> None:

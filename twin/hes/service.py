@@ -192,7 +192,7 @@ class HesService:
         elif shipment.revoked:
             status, meter, reason = CredentialsStatus.REVOKED, None, "the meter is revoked"
         else:
-            status, meter, reason = CredentialsStatus.GRANTED, self.store.credentials(shipment), ""
+            status, meter, reason = CredentialsStatus.GRANTED, self.store.credentials(shipment, dcu_id), ""
         self._trace("hes.credentials", dcu=dcu_id, eui64=message.eui64, status=status.value)
         if reason:
             serial = None if shipment is None else shipment.serial

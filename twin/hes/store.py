@@ -14,7 +14,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
+from protocols.dlms.security.key_management import wrap_key
 from protocols.errors import BadInputError
+from protocols.headend.groups import BroadcastGroup
 from protocols.headend.json_text import decimal_text
 from protocols.headend.messages import (
     DcuStatus,
@@ -88,8 +90,11 @@ class Store:
 
     # shipments
 
-    def add_shipment(self, eui64: bytes, meter: MeterCredentials) -> None:
-        """Announce a meter, or replace what was announced for this EUI-64 or serial number."""
+    def add_shipment(self, eui64: bytes, meter: MeterCredentials, master_key: bytes | None = None) -> None:
+        """Announce a meter, or replace what was announced for this EUI-64 or serial number.
+
+        With its `master_key`, new keys can be brought to it: it can be in a broadcast group.
+        """
         wrap = self._vault.wrap
         with self._session() as session:
             old = session.scalar(select(Shipment).where(Shipment.serial == meter.serial))
@@ -104,7 +109,7 @@ class Store:
                     security_suite=meter.security_suite,
                     wrapped_encryption_key=wrap(meter.encryption_key),
                     wrapped_authentication_key=wrap(meter.authentication_key),
-                    wrapped_broadcast_key=None if meter.broadcast_key is None else wrap(meter.broadcast_key),
+                    wrapped_master_key=None if master_key is None else wrap(master_key),
                     signing_certificate_pem=meter.signing_certificate_pem,
                     agreement_certificate_pem=meter.agreement_certificate_pem,
                     revoked=False,
@@ -119,20 +124,28 @@ class Store:
         with self._session() as session:
             return session.scalar(select(Shipment).where(Shipment.serial == serial))
 
-    def credentials(self, shipment: Shipment) -> MeterCredentials:
-        """The keys of a shipment, unwrapped."""
+    def credentials(self, shipment: Shipment, dcu_id: str) -> MeterCredentials:
+        """The keys of a shipment, unwrapped, for the concentrator that is to read the meter."""
         unwrap = self._vault.unwrap
-        broadcast = shipment.wrapped_broadcast_key
         return MeterCredentials(
             serial=shipment.serial,
             system_title=bytes.fromhex(shipment.system_title),
             security_suite=shipment.security_suite,
             encryption_key=unwrap(shipment.wrapped_encryption_key),
             authentication_key=unwrap(shipment.wrapped_authentication_key),
-            broadcast_key=None if broadcast is None else unwrap(broadcast),
+            broadcast_group=self._broadcast_group(shipment, dcu_id),
             signing_certificate_pem=shipment.signing_certificate_pem,
             agreement_certificate_pem=shipment.agreement_certificate_pem,
         )
+
+    def _broadcast_group(self, shipment: Shipment, dcu_id: str) -> BroadcastGroup | None:
+        """What the meters of a concentrator share, wrapped for this one."""
+        if shipment.wrapped_master_key is None:
+            return None
+        master = self._vault.unwrap(shipment.wrapped_master_key)
+        broadcast = self._vault.derive(f"broadcast key of {dcu_id}")
+        authentication = self._vault.derive(f"broadcast authentication key of {dcu_id}")
+        return BroadcastGroup(broadcast, authentication, wrap_key(master, broadcast), wrap_key(master, authentication))
 
     def revoke(self, serial: str) -> Shipment | None:
         """Mark a shipment, and its meter if it has registered. None when there is none."""

@@ -43,7 +43,7 @@ class Shipment(Base):
     security_suite: Mapped[int]
     wrapped_encryption_key: Mapped[bytes] = mapped_column(LargeBinary)
     wrapped_authentication_key: Mapped[bytes] = mapped_column(LargeBinary)
-    wrapped_broadcast_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    wrapped_master_key: Mapped[bytes | None] = mapped_column(LargeBinary)
     signing_certificate_pem: Mapped[str | None] = mapped_column(Text)
     agreement_certificate_pem: Mapped[str | None] = mapped_column(Text)
     revoked: Mapped[bool] = mapped_column(default=False)

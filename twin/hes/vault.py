@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from protocols.errors import BadInputError
@@ -17,6 +19,10 @@ class KeyVault:
 
     def wrap(self, key: bytes) -> bytes:
         return aes_key_wrap(self._key, key)
+
+    def derive(self, purpose: str) -> bytes:
+        """A key of 16 bytes for a purpose, the same at each start: HKDF (RFC 5869) with SHA-256."""
+        return HKDF(SHA256(), 16, salt=None, info=b"openami hes " + purpose.encode()).derive(self._key)
 
     def unwrap(self, wrapped: bytes) -> bytes:
         """Raises BadInputError when the database was written under another vault key."""

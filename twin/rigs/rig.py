@@ -224,7 +224,7 @@ def _announce(hes: Hes, parts: Provision) -> None:
                 encryption_key=keys.encryption_key,
                 authentication_key=keys.authentication_key,
                 security_suite=keys.suite,
-                broadcast_key=keys.broadcast_key,
+                master_key=keys.master_key or None,
                 signing_certificate_pem=None if certificates is None else certificates.signing.pem(),
                 agreement_certificate_pem=None if certificates is None else certificates.agreement.pem(),
             )

@@ -66,7 +66,8 @@ async def clocks_are_set(rig: Rig, record: Record, meter: str, within_s: float =
 
 @step("a forged and a replayed time are refused", timeout_s=600.0, requirement="UC-VI.4")
 async def forged_time_is_refused(rig: Rig, record: Record, meter: str) -> None:
-    """Under another key, and under the right one with a counter that was used: the clock stays, the log knows."""
+    """Under another encryption or authentication key, and under the right ones with a counter that was used: the clock
+    stays, the log knows."""
     target = rig.meter(meter)
     firmware = target.meter.firmware
     if firmware is None:
@@ -74,10 +75,11 @@ async def forged_time_is_refused(rig: Rig, record: Record, meter: str) -> None:
     before_s = target.rtc.offset_s
     used = max(firmware.services.security.least_broadcast_counter - 1, 0)
     record.measure("broadcasts that the meter has seen", used, limit=at_least(1))
-    keys = target.provision.keys
-    tampered = ((bytes(16), used + 10), (keys.broadcast_key, used))
-    for key, counter in tampered:
-        apdu = _time_apdu(rig, target, key, counter, rig.clock.utc_s() + 7200.0)
+    keys = firmware.services.security.keys
+    genuine = (keys.broadcast or b"", keys.broadcast_authentication or keys.authentication)
+    tampered = (((bytes(16), genuine[1]), used + 10), ((genuine[0], bytes(16)), used + 11), (genuine, used))
+    for (key, authentication_key), counter in tampered:
+        apdu = _time_apdu(rig, key, authentication_key, counter, rig.clock.utc_s() + 7200.0)
         answer = target.meter.handle_apdu(BROADCAST_SAP, SERVER_SAP, apdu, channel="stranger")
         record.measure(f"answer to counter {counter}", answer.hex() if answer else "none", limit=equals("none"))
         await asyncio.sleep(90.0)
@@ -88,12 +90,12 @@ async def forged_time_is_refused(rig: Rig, record: Record, meter: str) -> None:
     record.measure("all refusals", ", ".join(f"{name} {count}" for name, count in sorted(refusals.items())))
 
 
-def _time_apdu(rig: Rig, target: RigMeter, key: bytes, counter: int, utc_s: float) -> bytes:
+def _time_apdu(rig: Rig, key: bytes, authentication_key: bytes, counter: int, utc_s: float) -> bytes:
     value = octet_string(DateTime.from_utc_s(utc_s).encode())
     plain = SetRequestNormal(_UNCONFIRMED, AttributeReference(CLASS_CLOCK, CLOCK, 2), value).encode()
     control = AUTHENTICATED | ENCRYPTED | BROADCAST
     title, number = rig.parts.dcu_system_title, counter.to_bytes(4, "big")
-    sealed = Gcm(key, target.provision.keys.authentication_key).seal(control, title + number, plain)
+    sealed = Gcm(key, authentication_key).seal(control, title + number, plain)
     return wrap_general(GENERAL_GLO, title, bytes((control,)) + number + sealed)
 
 
