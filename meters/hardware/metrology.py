@@ -7,6 +7,7 @@ often somebody looks at it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from meters.hardware.world import World
@@ -111,6 +112,8 @@ class Metrology:
         self._integrated_us = self._now_us()
         self._totals = [0] * 8
         self._delivered = Energies()
+        self.on_change: list[Callable[[], None]] = []
+        """Called after supply, mains or contact changed: with them, what the home behind takes from the grid."""
 
     # the firmware's face
 
@@ -138,21 +141,23 @@ class Metrology:
         """The supply comes (the accumulators start at 0) or goes."""
         self._integrate()
         self._interrupted = False
-        if present == self._supplied:
-            return
-        self._delivered = self._delivered + Energies(*self._totals)
-        self._totals = [0] * 8
-        self._supplied = present
+        if present != self._supplied:
+            self._delivered = self._delivered + Energies(*self._totals)
+            self._totals = [0] * 8
+            self._supplied = present
+        self._changed()
 
     def interrupt(self, interrupted: bool) -> None:
         """Mains is gone (or back) while the chip still has supply: its counts stay, nothing flows."""
         self._integrate()
         self._interrupted = interrupted
+        self._changed()
 
     def set_contact(self, closed: bool) -> None:
         """The disconnector behind the meter closes or opens."""
         self._integrate()
         self._contact_closed = closed
+        self._changed()
 
     def set_source(self, source: LoadSource) -> None:
         """From now on this is the load."""
@@ -165,11 +170,20 @@ class Metrology:
         self._reversed = reversed_
 
     @property
+    def flowing(self) -> bool:
+        """The home behind the meter has mains."""
+        return self._supplied and self._contact_closed and not self._interrupted
+
+    @property
     def delivered(self) -> Energies:
         """Everything that has flowed since the meter was made, whatever the firmware has kept of it."""
         return self._delivered + self.energies()
 
     # inside
+
+    def _changed(self) -> None:
+        for listener in self.on_change:
+            listener()
 
     def _now_us(self) -> int:
         return round(self._world.utc_s() * _MICROSECONDS)

@@ -56,10 +56,19 @@ class PowerListener(Protocol):
 class PowerSupply:
     """Off when made. The bench cuts and restores mains; the listeners are the processor and the other chips."""
 
-    def __init__(self, timers: Timers, *, hold_up_s: float = 0.5, brown_out_v: float = 60.0) -> None:
+    def __init__(
+        self,
+        timers: Timers,
+        *,
+        hold_up_s: float = 0.5,
+        brown_out_v: float = 60.0,
+        frequency_hz: tuple[float, float] = (45.0, 65.0),
+    ) -> None:
         self._timers = timers
         self.hold_up_s = hold_up_s
         self.brown_out_v = brown_out_v
+        self.frequency_hz = frequency_hz
+        """Lowest and highest frequency of mains that the supply runs on, ends included."""
         self._state = SupplyState.OFF
         self._listeners: list[PowerListener] = []
         self._empty: Cancellable | None = None
@@ -89,12 +98,17 @@ class PowerSupply:
         """Mains goes and the capacitor is dead: the processor stops without a warning."""
         self._apply(SupplyEvent.CUT_AT_ONCE)
 
-    def set_mains(self, voltage_v: float) -> None:
-        """Below `brown_out_v` the supply cannot run: the same as a cut. Above it mains is present."""
-        if voltage_v < self.brown_out_v:
-            self.cut()
-        else:
+    def runs_on(self, voltage_v: float, hz: float) -> bool:
+        """Whether the supply can run on this mains."""
+        lowest_hz, highest_hz = self.frequency_hz
+        return voltage_v >= self.brown_out_v and lowest_hz - 1e-9 <= hz <= highest_hz + 1e-9
+
+    def set_mains(self, voltage_v: float, hz: float = 50.0) -> None:
+        """Mains that the supply cannot run on is the same as a cut; any other is present."""
+        if self.runs_on(voltage_v, hz):
             self.restore()
+        else:
+            self.cut()
 
     def _apply(self, event: SupplyEvent) -> None:
         before = self._state

@@ -115,6 +115,8 @@ class MeterModel(FileModel):
     crystal: CrystalSettings = CrystalSettings()
     flash: FlashSettings = FlashSettings()
     hold_up_s: FiniteFloat = Field(default=0.5, ge=0, le=60)
+    supply_frequency_hz: tuple[FiniteFloat, FiniteFloat] = (45.0, 65.0)
+    """Lowest and highest frequency of mains that the meter's supply runs on, ends included."""
     companion: str | None = None
     """A companion profile by name, or a file beside the model's: logs, profiles, and what event codes mean."""
     associations: dict[AssociationName, AssociationSettings]
