@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from protocols.ports import Timers
+from twin.clock.leaps import LeapSeconds
 from twin.clock.paced import PacedTimers
 from twin.clock.virtual import VirtualLoop, run_virtual
 
@@ -25,6 +26,8 @@ class RunClock(Protocol):
     """The time of one run. `loop` is where everything waits."""
 
     kind: ClockKind
+    leaps: LeapSeconds
+    """Leap seconds of the simulated world; a run may insert one."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
@@ -42,6 +45,10 @@ class RunClock(Protocol):
         """True time of the simulated world, as seconds since 1970-01-01 UTC, leap seconds not counted."""
         ...
 
+    def uniform_s(self) -> float:
+        """The same without the steps of leap seconds that came since the run began."""
+        ...
+
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run `main` to its end on this clock."""
         ...
@@ -55,6 +62,7 @@ class VirtualClock:
     def __init__(self, start_utc: datetime) -> None:
         self._loop = VirtualLoop()
         self._start_s = start_utc.astimezone(UTC).timestamp()
+        self.leaps = LeapSeconds()
 
     @property
     def loop(self) -> VirtualLoop:
@@ -68,6 +76,9 @@ class VirtualClock:
         return self._loop.time()
 
     def utc_s(self) -> float:
+        return self.leaps.utc_s(self._start_s + self._loop.time())
+
+    def uniform_s(self) -> float:
         return self._start_s + self._loop.time()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
@@ -84,6 +95,7 @@ class RealClock:
         self._timers = PacedTimers(self._loop)
         self._zero_s = self._loop.time()
         self._start_s = time.time()
+        self.leaps = LeapSeconds()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -97,6 +109,9 @@ class RealClock:
         return self._loop.time() - self._zero_s
 
     def utc_s(self) -> float:
+        return self.leaps.utc_s(self._start_s + self.now())
+
+    def uniform_s(self) -> float:
         return self._start_s + self.now()
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
