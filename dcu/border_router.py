@@ -7,7 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dcu.config import DcuConfig
 from dcu.counters import FrameCounterReserve
@@ -48,11 +48,15 @@ _FRAME_COUNTER_MARGIN = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Reachability:
-    """A meter's place in the mesh: IPv6 address (16 bytes), radio hops, since when (s on the loop's clock)."""
+    """A meter's place in the mesh: IPv6 address (16 bytes), radio hops, since when (s on the loop's clock).
+
+    `is_broken`: a hop does not work, no other way is known, and the mesh looks for one.
+    """
 
     address: bytes
     hops: int
     since_s: float
+    is_broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +244,9 @@ class BorderRouter:
             self._group_keys.save(event.keys, event.active_index)
         elif isinstance(event, RouteSuspect):
             self.counters["route_suspect"] += 1
+            place = self._table.get(event.eui64)
+            if place is not None:
+                self._table[event.eui64] = replace(place, is_broken=True)
             _LOG.warning("route to %s is suspect: a hop did not acknowledge", event.eui64.hex())
         elif isinstance(event, Dropped):
             self.counters[f"dropped_{event.reason}"] += 1

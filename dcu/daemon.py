@@ -119,7 +119,9 @@ class Dcu:
             if config.identity is None
             else ClientKeys(config.identity, config.system_title, utc_s=utc_s, make_signer=make_signer),
         )
-        self._access = MeterAccess(self.registry, config.parallel_readings)
+        self._access = MeterAccess(
+            self.registry, config.parallel_readings, where=self._router.where, usual_s=config.dlms.response_s
+        )
         vault = CredentialVault(storage, config.link_key, key_source)
         self._registrar = Registrar(
             config.registration,
@@ -334,6 +336,9 @@ class Dcu:
 
     def _lost(self, eui64: bytes, why: str) -> None:
         self._registrar.vanished(eui64, why)
+        meter = self.registry.find(eui64)
+        if meter is not None:
+            self._access.changed(meter)
 
     def _refused_access(self, eui64: bytes, reason: str, detail: str) -> None:
         details = {"layer": "mesh", "reason": reason, "detail": detail}

@@ -61,6 +61,7 @@ _LIST_LENGTH = 16
 """References in one GET-Request-With-List: its answer stays within one PDU of 1,024 bytes."""
 _POINT_BYTES = 64
 _MAX_CATCH_UP = 1 << 24
+_OPENING = (ClientState.ASSOCIATING, ClientState.AUTHENTICATING)
 _IDENTITY = (
     SERIAL_NUMBER,
     LOGICAL_DEVICE_NAME,
@@ -89,18 +90,20 @@ class MeterSession:
         counters: CounterStore,
         key_source: KeySource,
         send: Callable[[bytes], None],
+        has_route: Callable[[], bool] = lambda: True,
         trace: Trace,
         on_notification: Callable[[bytes], None] = lambda apdu: None,
         client_keys: ClientKeys | None = None,
     ) -> None:
-        """`send` takes one datagram; `on_notification` a DataNotification that came unasked, protection taken off.
-        `client_keys` proves this side under suite 1.
+        """`send` takes one datagram; `has_route` says whether it has a way now; `on_notification` takes a
+        DataNotification that came unasked, protection taken off. `client_keys` proves this side under suite 1.
 
         Raises MeterRefusedError for a security suite that is not supported."""
         self._name = eui64.hex()
         self._credentials = credentials
         self._timeouts = timeouts
         self._send_datagram = send
+        self._has_route = has_route
         self._on_notification = on_notification
         self._trace = trace
         self._lock = asyncio.Lock()
@@ -137,8 +140,12 @@ class MeterSession:
             if isinstance(event, NotificationReceived):
                 self.counters["notifications"] += 1
                 self._on_notification(event.apdu)
-            else:
-                self._events.put_nowait((client, event))
+                continue
+            if isinstance(event, Send):
+                self._send(client, event.apdu)
+            elif isinstance(event, Associated) and client is self._client:
+                self._associated(event)
+            self._events.put_nowait((client, event))
 
     def _client_of(self, wpdu: Wpdu) -> ClientAssociation:
         for client in (self._client, self._public):
@@ -247,9 +254,6 @@ class MeterSession:
             if await self._catch_up() or is_exception:
                 event = await self._open()
         if isinstance(event, Associated):
-            self._lists_allowed = bool(event.conformance & Conformance.MULTIPLE_REFERENCES)
-            self.counters["associations"] += 1
-            self._trace("dcu-associated", eui64=self._name)
             return
         self._abandon()
         self.counters["refusals"] += 1
@@ -257,19 +261,33 @@ class MeterSession:
             raise MeterRefusedError("certificate", self._objection)
         raise MeterRefusedError("authentication", _reason(event))
 
+    def _associated(self, event: Associated) -> None:
+        """The association stands, whether or not somebody still waits for it."""
+        self._lists_allowed = bool(event.conformance & Conformance.MULTIPLE_REFERENCES)
+        self.counters["associations"] += 1
+        self._trace("dcu-associated", eui64=self._name)
+
     @property
     def _objection(self) -> str:
         """Why the meter's certificate was not believed in this attempt; empty if it was, or none was looked at."""
         return "" if self._trust is None else self._trust.refusal
 
     async def _open(self) -> Event:
-        """One attempt at the association: how it ended."""
-        self._abandon()
-        if self._trust is not None:
-            self._trust.begin()
+        """One attempt at the association: how it ended.
+
+        An attempt whose caller has gone is continued: the answers to it may still come, and a new one would take them
+        for its own, whose challenge they do not fit.
+        """
         unverifiable = self.counters["unverifiable"]
+        if self._client.state in _OPENING:
+            apdu = self._client.repeat()
+        else:
+            self._abandon()
+            if self._trust is not None:
+                self._trust.begin()
+            apdu = self._client.associate()
         try:
-            return await self._exchange(self._client, self._client.associate())
+            return await self._exchange(self._client, apdu)
         except NoAnswerError as error:
             self._abandon()
             if self.counters["unverifiable"] > unverifiable:
@@ -304,8 +322,6 @@ class MeterSession:
     def _abandon(self) -> None:
         self._client.abandon()
         self._units.clear()
-        while not self._events.empty():
-            self._events.get_nowait()
 
     # requests
 
@@ -318,9 +334,14 @@ class MeterSession:
             batch = references[len(results) : len(results) + step]
             try:
                 event = await self._exchange(self._client, self._client.get(*batch))
-            except BaseException:
-                # Unanswered or cancelled: this side cannot know what the meter still holds of the association.
+            except NoAnswerError:
+                # This side cannot know what the meter still holds of the association.
                 self._abandon()
+                raise
+            except asyncio.CancelledError:
+                # The caller has no more time. An answer that is late names another request.
+                if self._client.state is ClientState.AWAITING:
+                    self._client.abandon_request()
                 raise
             if isinstance(event, GetDone) and len(event.results) == len(batch):
                 results.extend(event.results)
@@ -337,6 +358,9 @@ class MeterSession:
         """Send, and wait for what it leads to; repeat when nothing comes. Raises NoAnswerError."""
         if self._is_closed:
             raise NoAnswerError("the session was closed")
+        while not self._events.empty():
+            # What came for a caller that did not wait for it any more.
+            self._events.get_nowait()
         self._send(client, apdu)
         wait_s = self._timeouts.response_s
         attempts = self._timeouts.attempts if attempts is None else attempts
@@ -344,6 +368,8 @@ class MeterSession:
             if attempt:
                 if client.state is ClientState.IDLE:
                     raise NoAnswerError("the association was closed while a request was out")
+                if not self._has_route():
+                    raise NoAnswerError("no answer, and the mesh has no route to the meter now")
                 self.counters["repetitions"] += 1
                 self._send(client, client.repeat())
                 wait_s *= self._timeouts.growth
@@ -368,7 +394,6 @@ class MeterSession:
                 continue
             if not isinstance(event, Send):
                 return event
-            self._send(client, event.apdu)
 
     def _send(self, client: ClientAssociation, apdu: bytes) -> None:
         self._send_datagram(Wpdu(client.config.client_sap, client.config.server_sap, apdu).encode())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from dcu.errors import MeterRefusedError, NoAnswerError
 from dcu.headend import Headend
-from dcu.meter_access import MeterAccess
+from dcu.meter_access import MeterAccess, RouteBrokenError, TooLateError
 from dcu.readings import ReadingOutcome
 from dcu.registry import Meter, MeterState, Registry
 from dcu.sessions import Sessions
@@ -32,6 +32,8 @@ class _Job:
         self.request = request
         self.attempts = 0
         self.last_trouble = ""
+        self.ends_s: float | None = None
+        """Its deadline on the loop's clock."""
 
 
 class ReadingJobs:
@@ -97,7 +99,8 @@ class ReadingJobs:
             self._respond(job, ReadingStatus.TIMEOUT, "the deadline had passed before the request came")
             return
         try:
-            async with asyncio.timeout(min(remaining_s, _MAX_DEADLINE_S)):
+            async with asyncio.timeout(min(remaining_s, _MAX_DEADLINE_S)) as limit:
+                job.ends_s = limit.when()
                 await self._read(job)
         except TimeoutError:
             trouble = f"; last: {job.last_trouble}" if job.last_trouble else ""
@@ -119,6 +122,12 @@ class ReadingJobs:
                 continue
             try:
                 outcome = await self._attempt(job, meter)
+            except RouteBrokenError as error:
+                job.last_trouble = str(error)
+                await self._access.until_changed(meter)
+            except TooLateError as error:
+                self._respond(job, ReadingStatus.TIMEOUT, f"no reading by the deadline; {error}")
+                return
             except (NoAnswerError, StorageError) as error:
                 job.last_trouble = str(error)
                 await asyncio.sleep(_RETRY_S)
@@ -135,7 +144,7 @@ class ReadingJobs:
                 return
 
     async def _attempt(self, job: _Job, meter: Meter) -> ReadingOutcome:
-        async with self._access.turn(meter):
+        async with self._access.turn(meter, ends_s=job.ends_s):
             job.attempts += 1
             asked_s = self._utc_s()
             outcome = await self._sessions.find(meter.eui64).read(job.request.objects)

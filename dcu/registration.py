@@ -97,6 +97,10 @@ class Registrar:
         if meter.state is MeterState.LOST and not restarted and self._sessions.has(eui64):
             self._recovered(meter)
             return
+        if meter.state is MeterState.REGISTERED and not restarted and self._sessions.has(eui64):
+            # Its route was broken and has healed: nothing else has changed.
+            self._on_changed(meter)
+            return
         self._cancel(eui64)
         self._registry.move(meter, Step.APPEARED, "restarted" if restarted else "")
         self._start(meter)

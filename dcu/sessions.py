@@ -55,6 +55,7 @@ class Sessions:
             counters=ClientCounters(self._storage, eui64.hex()),
             key_source=self._key_source,
             send=lambda datagram: self._send_to(eui64, datagram),
+            has_route=lambda: self._has_route(eui64),
             trace=self._trace,
             on_notification=lambda apdu: self._on_notification(eui64, apdu),
             client_keys=self._client_keys,
@@ -100,6 +101,10 @@ class Sessions:
     def send_to(self, eui64: bytes, datagram: bytes) -> None:
         """A datagram outside of the meter's session."""
         self._send_to(eui64, datagram)
+
+    def _has_route(self, eui64: bytes) -> bool:
+        place = self._where(eui64)
+        return place is not None and not place.is_broken
 
     def _send_to(self, eui64: bytes, datagram: bytes) -> None:
         place = self._where(eui64)

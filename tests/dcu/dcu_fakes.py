@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -184,7 +184,10 @@ class FakeMesh:
 
     def __init__(self, loop: VirtualLoop, delay_s: float = 0.3) -> None:
         self._loop = loop
-        self._delay_s = delay_s
+        self.delay_s = delay_s
+        self.airtime_s = 0.0
+        """How long each datagram holds the air that all share: they wait for each other, in both directions."""
+        self._busy_until_s = 0.0
         self._by_address: dict[bytes, FakeMeter] = {}
         self._places: dict[bytes, Reachability] = {}
         self.listener: RouterListener | None = None
@@ -199,6 +202,10 @@ class FakeMesh:
         self._places[meter.eui64] = Reachability(meter.address, 1, self._loop.time())
         assert self.listener is not None
         self.listener.reachable(meter.eui64, restarted)
+
+    def break_route(self, meter: FakeMeter) -> None:
+        """A hop on its way does not work, and no other is known; `join` heals it."""
+        self._places[meter.eui64] = replace(self._places[meter.eui64], is_broken=True)
 
     def lose(self, meter: FakeMeter) -> None:
         self._places.pop(meter.eui64, None)
@@ -217,7 +224,11 @@ class FakeMesh:
         self.sent.append((self._loop.time(), address))
         datagram = self.down(payload)
         if datagram is not None:
-            self._loop.call_later(self._delay_s, self._arrive, address, datagram)
+            self._carry(self._arrive, address, datagram)
+
+    def _carry(self, arrive: Callable[[bytes, bytes], None], address: bytes, datagram: bytes) -> None:
+        self._busy_until_s = max(self._loop.time(), self._busy_until_s) + self.airtime_s
+        self._loop.call_at(self._busy_until_s + self.delay_s, arrive, address, datagram)
 
     def send_to_all(self, payload: bytes) -> None:
         """By multicast: the hook `down` sees it once for each meter."""
@@ -231,7 +242,7 @@ class FakeMesh:
         answer = meter.datagram(datagram, self._loop.time())
         answer = None if answer is None else self.up(answer)
         if answer is not None:
-            self._loop.call_later(self._delay_s, self._deliver, address, answer)
+            self._carry(self._deliver, address, answer)
 
     def _deliver(self, address: bytes, datagram: bytes) -> None:
         if self.listener is not None:
