@@ -12,6 +12,7 @@ from dcu.errors import MeterRefusedError, NoAnswerError
 from dcu.identity import ClientKeys, MeterTrust
 from dcu.readings import ReadingOutcome, ReadingPlan, Result, text_of
 from dcu.registry import MeterIdentity
+from protocols.dlms.acse import AARE
 from protocols.dlms.action import MethodReference
 from protocols.dlms.client import (
     ActionDone,
@@ -31,6 +32,7 @@ from protocols.dlms.client import (
 )
 from protocols.dlms.data import Data, Tag
 from protocols.dlms.enums import ActionResult, Conformance, DataAccessResult, Mechanism
+from protocols.dlms.exception import EXCEPTION_RESPONSE
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.security.agreement import encode_public_key
 from protocols.dlms.security.counters import CounterStore
@@ -109,6 +111,7 @@ class MeterSession:
         self._lock = asyncio.Lock()
         self._events: asyncio.Queue[tuple[ClientAssociation, Event] | None] = asyncio.Queue()
         self._is_closed = False
+        self._unanswered = 0
         self._units: dict[tuple[int, bytes], ScalerUnit] = {}
         self._lists_allowed = False
         self.counters: Counter[str] = Counter()
@@ -130,6 +133,9 @@ class MeterSession:
         try:
             wpdu = Wpdu.decode(datagram)
             client = self._client_of(wpdu)
+            if client is self._client and self._is_late(wpdu.apdu):
+                self.counters["late"] += 1
+                return
             events = client.receive(wpdu.apdu)
         except RemoteProtocolError as error:
             self.counters["unverifiable"] += 1
@@ -146,6 +152,16 @@ class MeterSession:
             elif isinstance(event, Associated) and client is self._client:
                 self._associated(event)
             self._events.put_nowait((client, event))
+
+    def _is_late(self, apdu: bytes) -> bool:
+        """Whether it is an exception that answers a request from before the association that is being opened.
+
+        It has no invoke id: only that such a request is unanswered tells it from a refusal.
+        """
+        is_owed, is_exception = self._unanswered > 0, apdu[:1] == bytes((EXCEPTION_RESPONSE,))
+        if apdu[:1] != bytes((AARE,)):
+            self._unanswered = max(self._unanswered - 1, 0)
+        return is_owed and is_exception and self._client.state in _OPENING
 
     def _client_of(self, wpdu: Wpdu) -> ClientAssociation:
         for client in (self._client, self._public):
@@ -263,6 +279,7 @@ class MeterSession:
 
     def _associated(self, event: Associated) -> None:
         """The association stands, whether or not somebody still waits for it."""
+        self._unanswered = 0
         self._lists_allowed = bool(event.conformance & Conformance.MULTIPLE_REFERENCES)
         self.counters["associations"] += 1
         self._trace("dcu-associated", eui64=self._name)
@@ -396,6 +413,7 @@ class MeterSession:
                 return event
 
     def _send(self, client: ClientAssociation, apdu: bytes) -> None:
+        self._unanswered += client is self._client and client.state is ClientState.AWAITING
         self._send_datagram(Wpdu(client.config.client_sap, client.config.server_sap, apdu).encode())
 
     def _text(self, results: dict[ObisCode, Result], obis: ObisCode) -> str:

@@ -72,7 +72,10 @@ def test_an_association_that_was_broken_off_is_continued_by_the_next_caller(benc
     async def body() -> None:
         started = bench.start()
         await bench.registered(meter)
-        meter.restart()
+        meter.alive = False
+        bench.headend.request("silent", meter, 11.0)
+        await bench.until(lambda: bench.headend.responses("silent"), 15)
+        meter.alive = True
         before = started.counters()["dlms"]
         bench.mesh.delay_s = 1.8
         for number in range(4):
