@@ -33,7 +33,7 @@ from protocols.headend.shapes import (
     wrong,
 )
 from protocols.headend.supply import SupplyRequest, SupplyResponse
-from protocols.headend.time_check import ClockQuery, ClockReport
+from protocols.headend.time_check import ClockQuery, ClockReport, TimeAnswer, TimeRequest
 from protocols.headend.topics import Channel
 
 _TITLE = Hex(8, 8)
@@ -282,6 +282,8 @@ Message: TypeAlias = (
     | ClockReport
     | SupplyRequest
     | SupplyResponse
+    | TimeRequest
+    | TimeAnswer
 )
 
 CHANNELS: dict[Channel, tuple[type[Message], ...]] = {
@@ -295,6 +297,8 @@ CHANNELS: dict[Channel, tuple[type[Message], ...]] = {
     Channel.REGISTRATION_ACK: (RegistrationAck,),
     Channel.EVENT: (Event,),
     Channel.STATUS: (DcuStatus,),
+    Channel.TIME_REQUEST: (TimeRequest,),
+    Channel.TIME: (TimeAnswer,),
 }
 """What may travel on which channel."""
 

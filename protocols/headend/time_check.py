@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from protocols.headend.kinds import COUNT, ID, UTC
-from protocols.headend.shapes import Choice
+from protocols.headend.shapes import Choice, Integer, Optional
 
 
 class TimeSource(StrEnum):
@@ -35,7 +35,8 @@ class ClockQuery:
 class ClockReport:
     """DCU to head-end: answers `ClockQuery`. `query_sent_utc_ms` is the query's own, the other two are the DCU's.
 
-    `holdover_s` is how long the reference has been lost, 0 while there is one.
+    `holdover_s` is how long the reference has been lost, 0 while there is one; `uncertainty_ms` how far the DCU itself
+    believes to be off at most.
     """
 
     TYPE: ClassVar[str] = "clock-report"
@@ -45,6 +46,31 @@ class ClockReport:
     sent_utc_ms: Annotated[int, UTC]
     source: Annotated[TimeSource, Choice(TimeSource)]
     holdover_s: Annotated[int, COUNT] = 0
+    uncertainty_ms: Annotated[int, COUNT] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRequest:
+    """DCU to head-end: what is the time? The DCU measures the round trip by its oscillator."""
+
+    TYPE: ClassVar[str] = "time-request"
+    id: Annotated[str, ID]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeAnswer:
+    """Head-end to DCU: answers `TimeRequest` by network time.
+
+    `leap_at_utc_ms` is the midnight before which a second is inserted (`leap_step_s` 1) or left out (-1), if that is
+    announced.
+    """
+
+    TYPE: ClassVar[str] = "time"
+    request_id: Annotated[str, ID]
+    received_utc_ms: Annotated[int, UTC]
+    sent_utc_ms: Annotated[int, UTC]
+    leap_at_utc_ms: Annotated[int | None, Optional(UTC)] = None
+    leap_step_s: Annotated[int | None, Optional(Integer(-1, 1))] = None
 
 
 def clock_offset_s(report: ClockReport, arrived_utc_ms: int) -> tuple[float, float]:

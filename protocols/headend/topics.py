@@ -25,9 +25,11 @@ class Channel(StrEnum):
     STATUS = "status"
     BUNDLE = "bundle"
     BUNDLE_ACK = "bundle-ack"
+    TIME_REQUEST = "time-request"
+    TIME = "time"
 
 
-TO_DCU = (Channel.REQUEST, Channel.CREDENTIALS, Channel.REGISTRATION_ACK, Channel.BUNDLE_ACK)
+TO_DCU = (Channel.REQUEST, Channel.CREDENTIALS, Channel.REGISTRATION_ACK, Channel.BUNDLE_ACK, Channel.TIME)
 TO_HEADEND = (
     Channel.RESPONSE,
     Channel.CREDENTIALS_REQUEST,
@@ -35,6 +37,7 @@ TO_HEADEND = (
     Channel.EVENT,
     Channel.STATUS,
     Channel.BUNDLE,
+    Channel.TIME_REQUEST,
 )
 
 

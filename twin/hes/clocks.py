@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from protocols.headend.messages import DcuState, Event, Message
-from protocols.headend.time_check import ClockQuery, ClockReport, clock_offset_s
+from protocols.headend.time_check import ClockQuery, ClockReport, TimeAnswer, TimeRequest, clock_offset_s
 from protocols.ports import Cancellable, Timers, Trace
 from twin.hes.profile_tables import DcuClockRecord
 from twin.hes.store import Store
@@ -42,10 +42,22 @@ class ClockService:
         self._trace = trace
         self._count = 0
         self._asked: dict[str, str] = {}
+        self._leap: tuple[int, int] | None = None
         self._timer: Cancellable = timers.call_at(timers.time() + FIRST_CHECK_S, self._check)
 
     def stop(self) -> None:
         self._timer.cancel()
+
+    def announce_leap(self, at_utc_s: int, step_s: int) -> None:
+        """Tell every concentrator that asks for the time of a leap second before this midnight: 1 inserted, -1 left
+        out."""
+        self._leap = (at_utc_s * 1000, step_s)
+
+    def time_for(self, request: TimeRequest) -> TimeAnswer:
+        """Network time, and a leap second that is still to come."""
+        now_ms = self._now_ms()
+        leap_at_ms, step_s = self._leap if self._leap is not None and self._leap[0] > now_ms else (None, None)
+        return TimeAnswer(request.id, now_ms, now_ms, leap_at_ms, step_s)
 
     def check(self, dcu_id: str) -> None:
         """Ask one concentrator for its time now."""

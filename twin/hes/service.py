@@ -33,7 +33,7 @@ from protocols.headend.messages import (
 from protocols.headend.quantities import BY_NAME, ON_DEMAND
 from protocols.headend.shapes import utc_text
 from protocols.headend.supply import SupplyResponse
-from protocols.headend.time_check import ClockReport
+from protocols.headend.time_check import ClockReport, TimeRequest
 from protocols.headend.topics import TO_HEADEND, Topic
 from protocols.ports import Cancellable, Timers, Trace
 from twin.hes.clocks import ClockService
@@ -178,6 +178,8 @@ class HesService:
                 self.profiles.take_part(dcu_id, message)
             case ClockReport():
                 self.counters.late_responses += not self.clocks.take(dcu_id, message)
+            case TimeRequest():
+                self._send(dcu_id, self.clocks.time_for(message))
             case SupplyResponse():
                 self.supply.take(dcu_id, message)
             case DcuStatus():
