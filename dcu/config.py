@@ -98,12 +98,14 @@ class ModemPolicy:
 class UplinkPolicy:
     """When the uplink changes its way, in seconds.
 
-    A way on which there has been no connection for `give_up_s` is left. While another way is in use, the preferred one
+    A way on which there has been no connection for `give_up_s` is left, and so is one on which nothing that was sent is
+    confirmed for `stalled_s`. While another way is in use, the preferred one
     is tried every `probe_s`, less and less often up to `probe_max_s`; `return_after` good trials in a row bring the
     uplink back. Each return that fails within `flap_s` doubles the number of trials that the next one needs.
     """
 
     give_up_s: float = 20.0
+    stalled_s: float = 45.0
     probe_s: float = 60.0
     probe_max_s: float = 600.0
     probe_timeout_s: float = 15.0

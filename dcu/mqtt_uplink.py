@@ -59,12 +59,27 @@ class TlsOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class WayAddress:
+    """Where the broker is reached over one way, and the network interface that leads there if the routes do not."""
+
+    host: str
+    port: int
+    interface: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MqttOptions:
-    """Which broker, as whom, and how patiently (times in seconds)."""
+    """Which broker, as whom, and how patiently (times in seconds).
+
+    `ways` are the addresses that `route` chooses from; without them there is one, `host` and `port`. `host` is the name
+    in the broker's certificate in any case, unless `tls` names another.
+    """
 
     host: str
     port: int
     client_id: str
+    ways: tuple[tuple[str, WayAddress], ...] = ()
+    clean_session: bool = False
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: TlsOptions | None = None
@@ -99,6 +114,7 @@ class MqttUplink:
         self._loop = loop
         self._rng = rng
         self._tls = options.tls.context() if options.tls is not None else None
+        self._address = options.ways[0][1] if options.ways else WayAddress(options.host, options.port)
         self._listener: UplinkListener | None = None
         self._task: asyncio.Task[None] | None = None
         self._misc: asyncio.TimerHandle | None = None
@@ -115,7 +131,10 @@ class MqttUplink:
     def _make_client(self) -> _ReadySocketClient:
         options = self._options
         client = _ReadySocketClient(
-            CallbackAPIVersion.VERSION2, client_id=options.client_id, clean_session=False, reconnect_on_failure=False
+            CallbackAPIVersion.VERSION2,
+            client_id=options.client_id,
+            clean_session=options.clean_session,
+            reconnect_on_failure=False,
         )
         client.max_inflight_messages_set(_MAX_IN_FLIGHT)
         client.max_queued_messages_set(0)
@@ -140,7 +159,25 @@ class MqttUplink:
         self._listener = listener
         if will is not None:
             self._client.will_set(will.topic, will.payload, will.qos, will.retain)
-        self._task = self._loop.create_task(self._stay_connected(), name="mqtt uplink")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._stay_connected(self._task), name="mqtt uplink")
+
+    def route(self, way: str) -> None:
+        """See `dcu.uplink.RoutedUplink`."""
+        found = dict(self._options.ways).get(way)
+        if found is None:
+            raise LocalProtocolError(f"no way {way!r} was configured")
+        self._address = found
+        if self._task is None or self._is_stopping:
+            return
+        was_connected = self._is_connected
+        self._task.cancel()
+        self._close_socket()
+        if was_connected:
+            self._report_down("another way is taken")
+        self._begin()
 
     def stop(self) -> None:
         self._end()
@@ -177,7 +214,9 @@ class MqttUplink:
 
     # connecting
 
-    async def _stay_connected(self) -> None:
+    async def _stay_connected(self, former: asyncio.Task[None] | None) -> None:
+        if former is not None:
+            await asyncio.wait([former])  # it may still have a socket to close
         wait_s = self._options.retry_first_s
         while True:
             reason, was_accepted = await self._one_connection()
@@ -207,13 +246,15 @@ class MqttUplink:
             self._close_socket()
 
     async def _open_socket(self) -> Any:
-        options = self._options
-        addresses = await self._loop.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+        way = self._address
+        addresses = await self._loop.getaddrinfo(way.host, way.port, type=socket.SOCK_STREAM)
         failure: OSError = OSError("the host has no address")
         for family, kind, protocol, _, address in addresses:
             plain = socket.socket(family, kind, protocol)
             try:
                 plain.setblocking(False)
+                if way.interface is not None:
+                    plain.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, way.interface.encode())
                 await self._loop.sock_connect(plain, address)
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return plain if self._tls is None else await self._handshake(plain)

@@ -72,3 +72,16 @@ class Uplink(Protocol):
         confirmed when it was written, and lost if there is no connection. The caller bounds what it has in flight.
         """
         ...
+
+
+class RoutedUplink(Uplink, Protocol):
+    """An uplink that can take more than one way to the same broker."""
+
+    def route(self, way: str) -> None:
+        """Connect over this way from now on.
+
+        Before `start` it says which way is the first. Afterwards a connection, or an attempt at one, is dropped without
+        DISCONNECT, `disconnected` is called if there was one, and a new attempt is made at once; the session stays.
+        Raises LocalProtocolError for a way that was not given to the constructor.
+        """
+        ...

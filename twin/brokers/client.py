@@ -165,6 +165,15 @@ class MqttClient:
         self._send_waiting()
         return message_id
 
+    def reconnect(self, reason: str) -> None:
+        """Drop a connection, or an attempt at one, and make a new one at once. Nothing to do before `start`."""
+        if self._state in (State.OPENING, State.GREETING, State.CONNECTED):
+            self._drop(reason)
+        if self._state is State.WAITING:
+            self._set_timer(None, None)
+            self._failures = 0
+            self._retry()
+
     @property
     def unconfirmed_count(self) -> int:
         return len(self._waiting) + len(self._inflight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from protocols.errors import LocalProtocolError
 from protocols.ports import Timers, Trace
@@ -10,6 +11,7 @@ from twin.backhaul.link import Backhaul
 from twin.brokers.access import AccessRules
 from twin.brokers.broker import Broker, Limits
 from twin.brokers.client import ClientOptions, MqttClient
+from twin.brokers.routed import RoutedClient
 from twin.brokers.transport import Transport, TransportHandler
 
 
@@ -26,6 +28,11 @@ class MemoryBroker:
     def uplink(self, link: Backhaul, options: ClientOptions, rng: random.Random) -> MqttClient:
         """A client on the near end of `link`; it keeps the contract of `dcu.uplink.Uplink`."""
         return MqttClient(self._timers, link.connector(self.accept), options, rng)
+
+    def routed_uplink(self, links: Mapping[str, Backhaul], options: ClientOptions, rng: random.Random) -> RoutedClient:
+        """A client that can take any of the links; it keeps the contract of `dcu.uplink.RoutedUplink`."""
+        ways = {name: link.connector(self.accept) for name, link in links.items()}
+        return RoutedClient(self._timers, ways, options, rng)
 
     def accept(self, transport: Transport) -> TransportHandler:
         """A connection arrived; one that comes while the broker is stopped is closed at once."""
