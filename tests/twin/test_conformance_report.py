@@ -7,6 +7,7 @@ import pytest
 
 from protocols.errors import BadInputError
 from twin.conformance.catalogue import catalogue, requirement
+from twin.conformance.pictures.shown import Bars
 from twin.conformance.report import Figure, RunReport, to_html, to_json, to_junit
 from twin.conformance.verdicts import (
     Attempt,
@@ -71,9 +72,10 @@ def _report() -> RunReport:
         CaseResult("late", "too late", ("UC-II.2",), (Attempt(Verdict.TIMEOUT, "not done", 30, 40, ()),)),
         CaseResult("not", "not run", (), (Attempt(Verdict.SKIP, "needs 'x'", 40, 40, ()),)),
     )
+    figure = Figure("Map", "caption", "map", Bars([("1 hop", 2.0)], "meters", "Hops"))
     return RunReport(
         title="T", about="about", conditions={"scenario": "t", "seed": "7"}, command="twin run t --seed 7",
-        simulated_s=40, cases=cases, figures=(Figure("map", "caption", "<svg></svg>"),), files=("air.pcap",),
+        simulated_s=40, cases=cases, figures=(figure,), files=("air.pcap",),
     )  # fmt: skip
 
 
@@ -108,7 +110,8 @@ def test_junit_is_what_ci_servers_count() -> None:
 def test_html_escapes_what_came_from_outside_and_shows_every_row() -> None:
     page = to_html(_report())
     assert "a &lt;bad&gt; &amp; nasty reason" in page
-    assert "<svg></svg>" in page
+    assert "<title>1 hop: 2 meters</title>" in page
+    assert "pictures/map.json" in page
     assert all(identifier in page for identifier in catalogue())
     assert "http://" not in page
     assert "https://" not in page

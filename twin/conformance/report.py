@@ -17,6 +17,9 @@ from markupsafe import Markup
 
 from twin.conformance.catalogue import catalogue
 from twin.conformance.matrix import interoperability_matrix
+from twin.conformance.pictures.png import can_draw, to_png
+from twin.conformance.pictures.shown import Picture, as_data
+from twin.conformance.pictures.svg import to_svg
 from twin.conformance.tables import Table as Table  # part of this module's face
 from twin.conformance.verdicts import Attempt, CaseResult, Measurement, Verdict, worst
 
@@ -25,11 +28,21 @@ _COUNTED = (Verdict.PASS, Verdict.FAIL, Verdict.ERROR, Verdict.TIMEOUT, Verdict.
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture of the report. `svg` is a whole `<svg>` element of ours."""
+    """A picture of the report. `name` is that of its files in the folder `pictures`: NAME.png and NAME.json."""
 
     title: str
     caption: str
-    svg: str
+    name: str
+    picture: Picture
+
+    @property
+    def svg(self) -> str:
+        return to_svg(self.picture)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is written beside the report: the facts, and the picture where matplotlib can draw it."""
+        return tuple(f"pictures/{self.name}.{kind}" for kind in (("json", "png") if can_draw() else ("json",)))
 
 
 @dataclass(frozen=True)
@@ -76,10 +89,22 @@ class RunReport:
 
 
 def write_report(report: RunReport, folder: Path) -> None:
-    """Write report.json, report.xml and report.html into `folder`."""
+    """Write report.json, report.xml, report.html and the files of the figures into `folder`."""
     (folder / "report.json").write_text(to_json(report), encoding="utf-8")
     (folder / "report.xml").write_text(to_junit(report), encoding="utf-8")
     (folder / "report.html").write_text(to_html(report), encoding="utf-8")
+    for figure in report.figures:
+        _write_figure(figure, folder)
+
+
+def _write_figure(figure: Figure, folder: Path) -> None:
+    for name in figure.files:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".png":
+            path.write_bytes(to_png(figure.picture))
+        else:
+            path.write_text(json.dumps(as_data(figure.picture), ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def to_json(report: RunReport) -> str:

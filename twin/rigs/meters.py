@@ -78,6 +78,11 @@ class RigMeter:
             return frozenset()
         return firmware.mesh.runner.node.key_indices
 
+    def link_etx(self, eui64: bytes) -> float | None:
+        """Expected transmissions of a frame to that neighbour as the meter sees it; None without power or unheard."""
+        firmware = self.meter.firmware
+        return None if firmware is None or firmware.mesh is None else firmware.mesh.runner.node.link_etx(eui64)
+
     def imported_wh(self) -> float:
         """What the metrology chip has counted so far: the truth that readings are compared with."""
         return self.metrology.delivered.active_import_nj / NANOJOULES_PER_WH

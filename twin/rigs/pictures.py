@@ -1,11 +1,12 @@
-"""What a run looked like: the rig's facts, given to `twin.conformance.drawing`."""
+"""What a run looked like: the rig's facts, as pictures of the report."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from protocols.mesh.mac import ALL_CHANNELS
-from twin.conformance.drawing import MapArea, MapLink, MapNode, Span, bars, timeline, topology
+from twin.air.statistics import LinkReport
+from twin.conformance.pictures.shown import Bars, Map, MapArea, MapLink, MapNode, Span, Timeline
 from twin.rigs.rig import DCU_NODE, Rig
 
 _STATE_COLOURS = {
@@ -18,7 +19,7 @@ _STATE_COLOURS = {
 }
 
 
-def mesh_map(rig: Rig) -> str:
+def mesh_map(rig: Rig) -> Map:
     """Nodes, links that carried frames, routes now and before, obstacles."""
     dcu_x, dcu_y = rig.scenario.dcu.position
     nodes = [MapNode(DCU_NODE, dcu_x, dcu_y, "dcu", f"DCU {rig.scenario.dcu.id}")]
@@ -30,10 +31,11 @@ def mesh_map(rig: Rig) -> str:
     scenario = rig.scenario
     areas = [MapArea(tuple(wood.polygon), f"wood, {wood.loss_db:g} dB") for wood in scenario.vegetation]
     areas += [MapArea(tuple(ridge.line), f"terrain, {ridge.loss_db:g} dB", closed=False) for ridge in scenario.terrain]
-    return topology(nodes, _links(rig), areas)
+    return Map(nodes, _links(rig), areas)
 
 
 def _links(rig: Rig) -> list[MapLink]:
+    carried = {(link.sender, link.receiver): link for link in rig.air.links() if link.received}
     links = [
         MapLink(
             link.sender,
@@ -41,9 +43,9 @@ def _links(rig: Rig) -> list[MapLink]:
             "heard",
             f"{link.sender} to {link.receiver}: {link.distance_m:.0f} m, {link.rss_dbm:.0f} dBm, "
             f"{link.received} frames received",
+            frames=link.received,
         )
-        for link in rig.air.links()
-        if link.received
+        for link in carried.values()
     ]
     for name in rig.meters:
         parent = rig.mesh.parent(name)
@@ -53,11 +55,20 @@ def _links(rig: Rig) -> list[MapLink]:
             if former != parent
         ]
         if parent is not None:
-            links.append(MapLink(name, parent, "route", f"{name} sends through {parent}"))
+            links.append(_route(rig, name, parent, carried))
     return links
 
 
-def join_timeline(rig: Rig) -> str:
+def _route(rig: Rig, name: str, parent: str, carried: dict[tuple[str, str], LinkReport]) -> MapLink:
+    """Frames are those of both directions."""
+    both = (carried.get((name, parent)), carried.get((parent, name)))
+    frames = sum(link.received for link in both if link is not None)
+    etx = rig.meters[name].link_etx(rig.air.radio(parent).eui64)
+    told = "unknown" if etx is None else f"{etx:.2f}"
+    return MapLink(name, parent, "route", f"{name} sends through {parent}: ETX {told}, {frames} frames", etx, frames)
+
+
+def join_timeline(rig: Rig) -> Timeline:
     """Join states over the run, a lane a node."""
     end_s = rig.clock.now()
     spans = [
@@ -71,7 +82,7 @@ def join_timeline(rig: Rig) -> str:
         for span in rig.mesh.spans
         if span.node in rig.meters
     ]
-    return timeline(spans, end_s, "Join states over time")
+    return Timeline(spans, end_s, "Join states over time")
 
 
 def hop_counts(rig: Rig) -> dict[int, int]:
@@ -80,9 +91,9 @@ def hop_counts(rig: Rig) -> dict[int, int]:
     return {hops: counts[hops] for hops in range(max(counts, default=0) + 1)}
 
 
-def hop_histogram(rig: Rig) -> str:
+def hop_histogram(rig: Rig) -> Bars:
     values = [(f"{hops} hops" if hops else "no way", float(count)) for hops, count in hop_counts(rig).items()]
-    return bars(values, "meters", "Meters by hops to the concentrator")
+    return Bars(values, "meters", "Meters by hops to the concentrator")
 
 
 def channel_occupancy(rig: Rig) -> dict[int, float]:
@@ -93,6 +104,6 @@ def channel_occupancy(rig: Rig) -> dict[int, float]:
     return {channel: round(used.get(channel, 0.0) + bursts_s, 6) for channel in channels}
 
 
-def channel_picture(rig: Rig) -> str:
+def channel_picture(rig: Rig) -> Bars:
     values = [(str(channel), seconds) for channel, seconds in channel_occupancy(rig).items()]
-    return bars(values, "s", "Time on the air by channel")
+    return Bars(values, "s", "Time on the air by channel")

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 from twin.clock.clocks import ClockKind, RealClock, RunClock, VirtualClock
+from twin.conformance.pictures.png import can_draw
 from twin.conformance.report import Figure, RunReport, Table, write_report
 from twin.conformance.verdicts import Attempt, CaseResult, Record, Verdict, equals
 from twin.rigs import pictures
@@ -43,7 +44,8 @@ def run_scenario(
     finally:
         root.removeHandler(handler)
         handler.close()
-    report = replace(report, files=tuple(sorted({*folder.written(), *_REPORT_FILES} - {"run.log"})))
+    drawn = {name for figure in report.figures for name in figure.files}
+    report = replace(report, files=tuple(sorted({*folder.written(), *_REPORT_FILES, *drawn} - {"run.log"})))
     write_report(report, folder.path)
     return report
 
@@ -91,8 +93,14 @@ def _report(rig: Rig, cases: list[CaseResult], command: str) -> RunReport:
         statistics=_statistics(rig),
         figures=_figures(rig),
         tables=(_meter_table(rig), _traffic_table(rig)),
-        warnings=(),
+        warnings=_warnings(),
     )
+
+
+def _warnings() -> tuple[str, ...]:
+    if can_draw():
+        return ()
+    return ("the pictures are in this page only: PNG files need matplotlib (pip install 'openami-twin[grid]')",)
 
 
 def _emulated(options: RunOptions) -> str:
@@ -142,23 +150,28 @@ def _figures(rig: Rig) -> tuple[Figure, ...]:
     return (
         Figure(
             "The mesh",
-            "To scale. Blue: the way a meter's traffic took at the end of the run; dashed red: ways it took before; "
-            "grey: links that carried frames. Point at a node or a line for its figures.",
+            "To scale. The way that a meter's traffic took at the end of the run, coloured by each link's ETX, and "
+            "the thicker the more frames it carried; dashed red: ways it took before; grey: other links that carried "
+            "frames. Point at a node or a line for its figures.",
+            "mesh",
             pictures.mesh_map(rig),
         ),
         Figure(
             "Joining and healing",
             "Join states of every node over the run: from looking for a PAN (light) to operational (dark).",
+            "joining",
             pictures.join_timeline(rig),
         ),
         Figure(
             "Hops",
             "How many hops the meters are away from the concentrator at the end of the run.",
+            "hops",
             pictures.hop_histogram(rig),
         ),
         Figure(
             "Channels",
             "How long each channel was in use; a discovery burst counts on every channel of the plan.",
+            "channels",
             pictures.channel_picture(rig),
         ),
     )
