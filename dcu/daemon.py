@@ -15,6 +15,7 @@ from dcu.clock_sync import ClockSync
 from dcu.collector import Collector
 from dcu.config import DcuConfig
 from dcu.headend import Headend
+from dcu.headend_time import HeadendTime
 from dcu.identity import ClientKeys, SignerFactory
 from dcu.jobs import ReadingJobs
 from dcu.meter_access import MeterAccess
@@ -28,6 +29,7 @@ from dcu.storage import Storage
 from dcu.supply_jobs import SupplyJobs
 from dcu.tables import TableReader
 from dcu.tasks import TaskGroup
+from dcu.timekeeper import Timekeeper
 from dcu.timekeeping import TimeQuality, system_time
 from dcu.uplink import Uplink, UplinkListener
 from dcu.vault import CredentialVault
@@ -54,8 +56,8 @@ class Dcu:
     """One concentrator on one event loop, between a radio and an uplink.
 
     Everything that it knows of the outside comes in here: `radio` carries RCP frames, `storage` survives it, `utc_s`
-    is its own wall clock in seconds since 1970, and `time_quality` says how good that is. An instance runs once; a
-    restart is a new instance over the same storage. `make_signer` is how it signs where it proves itself by a
+    is its own wall clock in seconds since 1970, and `time_quality` says how good that is; a `timekeeper` that keeps it
+    is given the head-end's time, too. An instance runs once; a restart is a new instance over the same storage. `make_signer` is how it signs where it proves itself by a
     certificate.
 
     Raises StorageError when the storage cannot be written at the start: counters would be used twice; BadInputError for
@@ -76,6 +78,7 @@ class Dcu:
         trace: Trace,
         make_signer: SignerFactory = RandomSigner,
         time_quality: Callable[[], TimeQuality] = system_time,
+        timekeeper: Timekeeper | None = None,
     ) -> None:
         self.config = config
         self._uplink = uplink
@@ -206,6 +209,12 @@ class Dcu:
             quality=time_quality,
             trace=trace,
         )
+        self._timekeeper = timekeeper
+        self._headend_time: HeadendTime | None = None
+        if timekeeper is not None:
+            self._headend_time = HeadendTime(
+                config.time, self._headend, timekeeper, is_online=lambda: uplink.is_connected
+            )
         self._headend.on(Credentials, self._credentials)
         self._headend.on(RegistrationAck, self._acknowledged)
         self._headend.on(ReadingRequest, self._requested)
@@ -226,6 +235,8 @@ class Dcu:
             message=self._headend.received,
             confirmed=self._outbox.confirmed,
         )
+        if self._timekeeper is not None:
+            self._timekeeper.start(self.report)
         self._headend.subscribe()
         self._uplink.start(listener, self._headend.will())
         self._outbox.open()
@@ -235,6 +246,8 @@ class Dcu:
         self._bundles.start()
         self._collector.start()
         self._clocks.start()
+        if self._headend_time is not None:
+            self._tasks.spawn(self._headend_time.run(), "time of the head-end")
 
     async def stop(self) -> None:
         """Orderly end: running requests are answered `error`, the status goes to offline, the session is closed."""
@@ -259,10 +272,16 @@ class Dcu:
         await self._ended.wait()
 
     def _end(self) -> None:
+        if self._timekeeper is not None:
+            self._timekeeper.stop()
         self._router.stop()
         self._tasks.cancel()
         self._ended.set()
         self._trace("dcu-stopped", dcu=self.config.dcu_id)
+
+    def report(self, kind: str, details: dict[str, str]) -> None:
+        """Tell the head-end of something that happened to a device beside the concentrator."""
+        self._headend.report(kind, details=details)
 
     # what it knows, for whoever runs it
 
@@ -321,6 +340,8 @@ class Dcu:
         self._headend.announce(DcuState.ONLINE)
         self._registrar.online(True)
         self._bundles.online(True)
+        if self._headend_time is not None:
+            self._headend_time.online()
 
     def _disconnected(self, reason: str) -> None:
         _LOG.warning("uplink is down: %s", reason)
@@ -382,7 +403,15 @@ class Dcu:
         if isinstance(message, ClockQuery) and self._uplink.is_connected:
             quality, now_ms = self._time_quality(), self._headend.utc_ms()
             self._headend.send(
-                ClockReport(message.id, message.sent_utc_ms, now_ms, now_ms, quality.source, int(quality.holdover_s))
+                ClockReport(
+                    message.id,
+                    message.sent_utc_ms,
+                    now_ms,
+                    now_ms,
+                    quality.source,
+                    int(quality.holdover_s),
+                    quality.uncertainty_ms,
+                )
             )
 
 

@@ -29,13 +29,11 @@ class HeadendTime:
         headend: Headend,
         keeper: Timekeeper,
         *,
-        oscillator_s: Callable[[], float],
         is_online: Callable[[], bool],
     ) -> None:
         self._policy = policy
         self._headend = headend
         self._keeper = keeper
-        self._oscillator_s = oscillator_s
         self._is_online = is_online
         self._asked: tuple[str, float] | None = None
         self._last_asked_s = float("-inf")
@@ -61,13 +59,13 @@ class HeadendTime:
                     await self._wake.wait()
             except TimeoutError:
                 continue
-            early_s = self._last_asked_s + _DOUBT_SPACING_S - self._oscillator_s()
+            early_s = self._last_asked_s + _DOUBT_SPACING_S - self._keeper.count_s()
             if early_s > 0:
                 await asyncio.sleep(early_s)
 
     def _ask(self) -> None:
         identifier = self._headend.new_id()
-        self._last_asked_s = self._oscillator_s()
+        self._last_asked_s = self._keeper.count_s()
         self._asked = (identifier, self._last_asked_s)
         self._headend.send(TimeRequest(identifier))
 
@@ -75,7 +73,7 @@ class HeadendTime:
         if not isinstance(message, TimeAnswer) or self._asked is None or message.request_id != self._asked[0]:
             return
         asked_s, self._asked = self._asked[1], None
-        now_s = self._oscillator_s()
+        now_s = self._keeper.count_s()
         round_trip_s = now_s - asked_s - (message.sent_utc_ms - message.received_utc_ms) / 1000
         if not 0 <= round_trip_s <= _LONGEST_ROUND_TRIP_S:
             return

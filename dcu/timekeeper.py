@@ -88,11 +88,15 @@ class Timekeeper:
     def quality(self) -> TimeQuality:
         at_s, state = self._oscillator_s(), self._clock.state
         if state is ClockState.UNSYNCHRONISED:
-            return TimeQuality(TimeSource.FREE)
+            return TimeQuality(TimeSource.FREE, 0.0, math.inf)
         uncertainty_s = self._clock.uncertainty_s(at_s)
         if state is ClockState.HOLDOVER or self._followed is None:
             return TimeQuality(TimeSource.HOLDOVER, at_s - self._held_since_s, uncertainty_s)
         return TimeQuality(self._followed, 0.0, uncertainty_s)
+
+    def count_s(self) -> float:
+        """The oscillator's count, in which the times of samples are given."""
+        return self._oscillator_s()
 
     @property
     def state(self) -> ClockState:

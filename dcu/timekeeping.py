@@ -8,6 +8,7 @@ from protocols.headend.time_check import TimeSource
 
 WORST_UNCERTAINTY_S = 0.5
 """A clock that may be further off than this sets no other."""
+_MOST_MS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class TimeQuality:
         if self.source is TimeSource.FREE or self.uncertainty_s > WORST_UNCERTAINTY_S:
             return False
         return self.source is not TimeSource.HOLDOVER or self.holdover_s <= longest_holdover_s
+
+    @property
+    def uncertainty_ms(self) -> int:
+        """The same for a message, which has no infinity."""
+        return round(min(1000 * self.uncertainty_s, _MOST_MS))
 
 
 def system_time() -> TimeQuality:
