@@ -11,7 +11,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from protocols.errors import BadInputError
+from protocols.errors import BadInputError, LocalProtocolError
+from protocols.firmware.file import TrustedKeys
 from protocols.ports import KeySource
 
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -24,7 +25,7 @@ _SIZES = {
     "master_key": 16,
 }
 _OPTIONAL = ("client_system_title", "broadcast_key", "master_key")
-_TEXTS = ("reader_secret", "signing_key_pem", "agreement_key_pem", "certificates_pem")
+_TEXTS = ("reader_secret", "signing_key_pem", "agreement_key_pem", "certificates_pem", "firmware_keys_pem")
 _SUITE_1 = ("signing_key_pem", "agreement_key_pem")
 
 
@@ -48,10 +49,18 @@ class MeterKeys:
     signing_key_pem: str = field(default="", repr=False)
     agreement_key_pem: str = field(default="", repr=False)
     certificates_pem: str = field(default="", repr=False)
+    firmware_keys_pem: str = field(default="", repr=False)
+    """Public keys of those who may sign firmware; empty: the meter takes none."""
 
     @classmethod
     def generate(
-        cls, key_source: KeySource, *, system_title: bytes, client_system_title: bytes = b"OAMDCU01", suite: int = 0
+        cls,
+        key_source: KeySource,
+        *,
+        system_title: bytes,
+        client_system_title: bytes = b"OAMDCU01",
+        suite: int = 0,
+        firmware_keys_pem: str = "",
     ) -> MeterKeys:
         """Fresh keys from `key_source`, with key pairs for signature and agreement whatever the suite."""
 
@@ -69,6 +78,7 @@ class MeterKeys:
             reader_secret=key_source.random_bytes(8).hex().encode(),
             signing_key_pem=_fresh_private_key(key_source),
             agreement_key_pem=_fresh_private_key(key_source),
+            firmware_keys_pem=firmware_keys_pem,
         )
 
     @classmethod
@@ -142,6 +152,10 @@ class _KeyFile:
         for name in _SUITE_1:
             if texts[name]:
                 self._check_private_key(name, texts[name])
+        try:
+            TrustedKeys.from_pem(texts["firmware_keys_pem"])
+        except LocalProtocolError as error:
+            raise self._error("firmware_keys_pem", str(error)) from None
         return MeterKeys(
             suite=suite,
             **octets,
@@ -149,6 +163,7 @@ class _KeyFile:
             signing_key_pem=texts["signing_key_pem"],
             agreement_key_pem=texts["agreement_key_pem"],
             certificates_pem=texts["certificates_pem"],
+            firmware_keys_pem=texts["firmware_keys_pem"],
         )
 
     def _suite(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from meters.firmware.firmware import Board, Firmware
+from meters.firmware.image_machine import ProgramFault
 from meters.firmware.mesh_node import MeshSettings
 from meters.firmware.partitions import StorageError
 from meters.hardware.disconnector import Disconnector
@@ -19,9 +20,12 @@ from meters.identity import MeterIdentity
 from meters.keys import MeterKeys
 from meters.models.schema import MeterModel
 from protocols.loads import LoadSource
-from protocols.ports import ByteLink, KeySource, Timers, Trace
+from protocols.ports import ByteLink, Cancellable, KeySource, Timers, Trace
 
 __all__ = ["MeshSettings", "Meter", "MeterHardware", "MeterIdentity"]
+
+_RESTART_AFTER_S = 2.0
+_WATCHDOG_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class MeterHardware:
             rtc=Rtc(world, crystal),
             flash=flash or Flash(FlashGeometry(sizes.page_bytes, sizes.pages_per_block, sizes.block_count)),
             metrology=metrology,
-            power=PowerSupply(timers, hold_up_s=model.hold_up_s),
+            power=PowerSupply(timers, hold_up_s=model.hold_up_s, frequency_hz=model.supply_frequency_hz),
             disconnector=Disconnector(metrology) if model.has_disconnector else None,
         )
 
@@ -123,11 +127,14 @@ class Meter:
             key_source=key_source,
             trace=self._trace,
             disconnector=hardware.disconnector,
+            restart=self._restart_soon,
             guard=self._guard,
             radio=radio,
             mesh=mesh,
         )
+        self._timers = timers
         self._firmware: Firmware | None = None
+        self._reset: Cancellable | None = None
         hardware.flash.on_power_lost = hardware.power.cut_at_once
         hardware.power.listen(_Chips(hardware))
         hardware.power.listen(self)
@@ -205,6 +212,9 @@ class Meter:
             self._guard(self._firmware.power_failing)
 
     def power_gone(self) -> None:
+        if self._reset is not None:
+            self._reset.cancel()
+            self._reset = None
         if self._firmware is not None:
             self._firmware.stop()
             self._firmware = None
@@ -213,12 +223,34 @@ class Meter:
     def _boot(self) -> None:
         self._firmware = Firmware(self._board)
 
+    def _restart_soon(self) -> None:
+        """The firmware asks for a reset: what it was asked for is answered before."""
+        if self._reset is None:
+            self._reset = self._timers.call_at(self._timers.time() + _RESTART_AFTER_S, self._guard, self._restart)
+
+    def _restart(self) -> None:
+        """As a short loss of power that was announced: what is in RAM is saved."""
+        self._reset = None
+        if self._firmware is not None:
+            self._firmware.power_failing()
+            self._firmware.stop()
+            self._firmware = None
+        self._boot()
+
+    def _crashed(self, reason: str) -> None:
+        """The watchdog resets the processor: what was in RAM is lost."""
+        self._trace("meter.crashed", reason=reason)
+        self.power_gone()
+        self._reset = self._timers.call_at(self._timers.time() + _WATCHDOG_S, self._guard, self._restart)
+
     def _guard(self, work: Callable[[], None]) -> None:
         """Run a piece of the firmware's work. A power failure in its middle is the end of it, and nobody's error."""
         try:
             work()
         except PowerLostError:
             self.power_gone()
+        except ProgramFault as fault:
+            self._crashed(str(fault))
         except StorageError as error:
             # Worn out: a meter that cannot keep its counters must not go on.
             self._trace("meter.fault", reason=str(error))

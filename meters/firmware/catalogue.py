@@ -34,6 +34,7 @@ from meters.firmware.objects.classes import (
     DEMAND_REGISTER,
     DISCONNECT_CONTROL,
     EXTENDED_REGISTER,
+    IMAGE_TRANSFER,
     LIMITER,
     PROFILE_GENERIC,
     PUSH_SETUP,
@@ -48,6 +49,7 @@ from meters.firmware.objects.classes import (
 )
 from meters.firmware.objects.clock import ClockObject
 from meters.firmware.objects.group_security import GROUP_SECURITY_SETUP, GroupSecuritySetupObject
+from meters.firmware.objects.image_transfer import ImageTransferObject
 from meters.firmware.objects.profile import ProfileObject
 from meters.firmware.objects.security_setup import SecuritySetupObject
 from meters.firmware.objects.shown import SHOWN
@@ -119,6 +121,10 @@ def _make_association(services: Services, row: ObjectRow) -> CosemObject:
     )
 
 
+def _make_image_transfer(services: Services, row: ObjectRow) -> CosemObject:
+    return ImageTransferObject(services.obis(row), services.image)
+
+
 def _make_sap_assignment(services: Services, row: ObjectRow) -> CosemObject:
     return SapAssignmentObject(services.obis(row), services.identity.logical_device_name(services.model.manufacturer))
 
@@ -156,6 +162,7 @@ BINDINGS = {
         ClassBinding(CLOCK, _make_clock),
         ClassBinding(ASSOCIATION_LN, _make_association),
         ClassBinding(SAP_ASSIGNMENT, _make_sap_assignment),
+        ClassBinding(IMAGE_TRANSFER, _make_image_transfer),
         ClassBinding(SECURITY_SETUP, _make_security_setup),
         ClassBinding(REGISTER_ACTIVATION, make_register_activation),
         ClassBinding(SCRIPT_TABLE, make_script_table, ("with",), ScriptTableSettings),

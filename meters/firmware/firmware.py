@@ -6,12 +6,17 @@ import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
+from meters.firmware.bootloader import Boot, Bootloader
 from meters.firmware.catalogue import BINDINGS
 from meters.firmware.clock import MeterClock
 from meters.firmware.compiled import INSTANCES, compile_model
 from meters.firmware.device_keys import DeviceKeys
 from meters.firmware.diary import Diary, SecurityDiary
 from meters.firmware.events import EventRecorder
+from meters.firmware.image_machine import Machine, ProgramFault, ProgramRunner
+from meters.firmware.image_program import apply_image
+from meters.firmware.image_trial import ImageTrial
+from meters.firmware.image_update import ImageParts, ImageUpdate
 from meters.firmware.measurements import Measurements
 from meters.firmware.mesh_node import MeshEndpoint, MeshSettings
 from meters.firmware.partitions import COUNTERS, PARAMETERS, PartitionView
@@ -33,6 +38,9 @@ from protocols.dlms.enums import Mechanism
 from protocols.dlms.security.keys import Suite
 from protocols.dlms.server import Association, CosemServer, ServerSecurity
 from protocols.errors import TwinError
+from protocols.firmware.faults import FirmwareError
+from protocols.firmware.file import TrustedKeys
+from protocols.firmware.program import Program
 from protocols.meter_identity import MANAGEMENT_SAP, SERVER_SAP
 from protocols.ports import ByteLink, KeySource, Timers, Trace
 
@@ -58,6 +66,8 @@ class Board:
     key_source: KeySource
     trace: Trace
     disconnector: Disconnector | None
+    restart: Callable[[], None]
+    """Resets the processor shortly after: what runs now may finish and answer."""
     guard: Guard
     """Runs every piece of work that begins with a timer or a datagram; a power failure inside it ends there."""
     radio: ByteLink | None = None
@@ -65,11 +75,26 @@ class Board:
 
 
 class Firmware:
-    """Starts when made; `stop` is the end. Raises PowerLostError if power fails while it starts."""
+    """Starts when made: the bootloader says with which program. `stop` is the end.
+
+    Raises PowerLostError if power fails while it starts, ProgramFault if the program crashes.
+    """
 
     def __init__(self, board: Board) -> None:
         self._timers = board.timers
-        self.services = _start_services(board)
+        keys = TrustedKeys.from_pem(board.keys.firmware_keys_pem)
+        bootloader = Bootloader(board.flash, keys, board.trace)
+        boot = bootloader.boot()
+        model, program = _program_of(board.model, boot)
+        self.services = _start_services(board, model, boot, bootloader, keys)
+        self._program = ProgramRunner(self.services.machine, program.routines, board.timers, board.guard)
+        self._trial = ImageTrial(
+            self.services.image,
+            board.timers,
+            board.guard,
+            lambda: self.mesh is None or self.mesh.is_joined,
+            board.restart,
+        )
         self.refused_saps = 0
         self.mesh: MeshEndpoint | None = None
         self._disconnector = board.disconnector
@@ -99,10 +124,13 @@ class Firmware:
             )
             services.notify = self._notify
         self._diary.started()
+        services.image.started()
+        self._program.start()
         self._listen_to_button()
         self._schedule()
         if self.mesh is not None:
             self.mesh.start()
+        self._trial.start()
         board.trace("meter.started", start_count=services.start_count, firmware=services.firmware_version)
 
     def _listen_to_button(self) -> None:
@@ -161,6 +189,8 @@ class Firmware:
     def stop(self) -> None:
         """The processor stands still: timers are gone, nothing is written any more."""
         self.services.scheduler.stop()
+        self._program.stop()
+        self._trial.stop()
         if self._disconnector is not None and self._button is not None:
             self._disconnector.on_button.remove(self._button)
         for watch in self.services.watches:
@@ -171,8 +201,19 @@ class Firmware:
             self.mesh.stop()
 
 
-def _start_services(board: Board) -> Services:
-    model, compiled = board.model, compile_model(board.model)
+def _program_of(model: MeterModel, boot: Boot) -> tuple[MeterModel, Program]:
+    if boot.image is None:
+        return model, Program()
+    try:
+        return apply_image(model, boot.image)
+    except FirmwareError as error:
+        raise ProgramFault(str(error)) from None
+
+
+def _start_services(
+    board: Board, model: MeterModel, boot: Boot, bootloader: Bootloader, firmware_keys: TrustedKeys
+) -> Services:
+    compiled = compile_model(model)
     parameters = RecordStore(PartitionView(board.flash, PARAMETERS), area_blocks=4)
     counters = RecordStore(PartitionView(board.flash, COUNTERS))
     start_count = (counters.load(_START_COUNT) or 0) + 1
@@ -182,6 +223,19 @@ def _start_services(board: Board) -> Services:
     device = DeviceKeys(board.keys, parameters, clock.utc_s, board.key_source)
     companion = None if compiled.tables is None else compiled.tables.companion
     events = EventRecorder({} if companion is None else companion.events, clock, board.trace)
+    measurements = Measurements(board.metrology, counters, clock, demand_period_s=model.demand_period_s)
+    started_s = board.timers.time()
+    image = ImageParts(
+        flash=board.flash,
+        bootloader=bootloader,
+        keys=firmware_keys,
+        model=board.model,
+        check=lambda image: apply_image(board.model, image),
+        parameters=parameters,
+        events=events,
+        trace=board.trace,
+        restart=board.restart,
+    )
     services = Services(
         model=model,
         identity=board.identity,
@@ -192,7 +246,7 @@ def _start_services(board: Board) -> Services:
         parameters=parameters,
         counters=counters,
         clock=clock,
-        measurements=Measurements(board.metrology, counters, clock, demand_period_s=model.demand_period_s),
+        measurements=measurements,
         scheduler=RtcScheduler(board.timers, board.rtc, board.guard),
         secrets=secrets,
         device=device,
@@ -215,6 +269,8 @@ def _start_services(board: Board) -> Services:
         tables=Tables(compiled.tables, board.flash, clock, events),
         codes=compiled.codes,
         object_lists=compiled.object_lists,
+        image=ImageUpdate(image, boot),
+        machine=Machine(measurements, lambda: board.timers.time() - started_s),
         row_values=compiled.row_values,
     )
     for name, config in compiled.configs(board.keys.suite).items():

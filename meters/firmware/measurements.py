@@ -68,6 +68,7 @@ class Measurements:
         self._metrology = metrology
         self._store = store
         self._clock = clock
+        metrology.clear()
         self._seen = Energies()
         self._total = self._load("energy/0")
         self._rates = [self._load(f"energy/{rate}") for rate in range(1, rate_count + 1)]

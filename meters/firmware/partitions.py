@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meters.hardware.flash import Flash, FlashGeometry
+from meters.hardware.flash import ERASED, Flash, FlashGeometry
 from protocols.errors import LocalProtocolError, TwinError
 
 LAYOUT_VERSION = 1
@@ -96,6 +96,11 @@ class PartitionView:
             size = min(len(data) - done, page_bytes - at % page_bytes)
             self._flash.program(self._base + at, data[done : done + size])
             done += size
+
+    def is_erased(self, block: int) -> bool:
+        """Every bit of the block is set: it need not be erased to be written."""
+        content = self.read(block * self.block_bytes, self.block_bytes)
+        return content.count(ERASED) == self.block_bytes
 
     def erase(self, block: int) -> None:
         self._check(block * self.block_bytes, self.block_bytes)

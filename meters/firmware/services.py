@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from meters.firmware.clock import MeterClock
 from meters.firmware.device_keys import DeviceKeys
 from meters.firmware.events import EventRecorder
+from meters.firmware.image_machine import Machine
 from meters.firmware.measurements import Measurements
 from meters.firmware.push import Pusher
 from meters.firmware.scheduler import RtcScheduler
@@ -27,6 +28,7 @@ from protocols.dlms.server import Association, ServerSecurity
 from protocols.ports import KeySource, Timers, Trace
 
 if TYPE_CHECKING:
+    from meters.firmware.image_update import ImageUpdate
     from meters.firmware.objects.association import ObjectList
     from meters.firmware.objects.tariff import SpecialDaysObject
 
@@ -62,6 +64,9 @@ class Services:
     codes: Mapping[str, ObisCode]
     """The OBIS codes of the model's rows, shared by all meters of the model."""
     object_lists: Mapping[int, ObjectList]
+    image: ImageUpdate
+    machine: Machine
+    """Where the routines of the program run."""
     row_values: dict[str, object]
     """What rows of the model mean, shared by all its meters (see `shared`)."""
     associations: list[Association] = field(default_factory=list)

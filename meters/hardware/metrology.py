@@ -122,6 +122,12 @@ class Metrology:
         self._integrate()
         return Energies(*self._totals)
 
+    def clear(self) -> None:
+        """Start the accumulators at 0: a firmware does that starts anew while the chip has kept its supply."""
+        self._integrate()
+        self._delivered = self._delivered + Energies(*self._totals)
+        self._totals = [0] * 8
+
     def instant(self) -> Instant:
         """Voltages, currents and powers of this moment; zeros without supply."""
         segment = self._source.segment_at(self._world.utc_s())

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.headend.bulk import BundleAck, BundlePart, ProfileChunk, ProfileEnd, ProfileRequest
+from protocols.headend.firmware import FirmwareCampaign, FirmwareChunk, FirmwareFetch, FirmwareReport
 from protocols.headend.groups import BroadcastGroup
 from protocols.headend.json_text import decode_json, encode_json
 from protocols.headend.kinds import DETAIL, EUI64, ID, NAME, OBIS, SERIAL, UTC
@@ -280,6 +281,10 @@ Message: TypeAlias = (
     | BundleAck
     | ClockQuery
     | ClockReport
+    | FirmwareCampaign
+    | FirmwareFetch
+    | FirmwareChunk
+    | FirmwareReport
     | SupplyRequest
     | SupplyResponse
     | TimeRequest
@@ -287,8 +292,16 @@ Message: TypeAlias = (
 )
 
 CHANNELS: dict[Channel, tuple[type[Message], ...]] = {
-    Channel.REQUEST: (ReadingRequest, ProfileRequest, ClockQuery, SupplyRequest),
-    Channel.RESPONSE: (ReadingResponse, ProfileChunk, ProfileEnd, ClockReport, SupplyResponse),
+    Channel.REQUEST: (ReadingRequest, ProfileRequest, ClockQuery, FirmwareCampaign, FirmwareChunk, SupplyRequest),
+    Channel.RESPONSE: (
+        ReadingResponse,
+        ProfileChunk,
+        ProfileEnd,
+        ClockReport,
+        FirmwareFetch,
+        FirmwareReport,
+        SupplyResponse,
+    ),
     Channel.BUNDLE: (BundlePart,),
     Channel.BUNDLE_ACK: (BundleAck,),
     Channel.CREDENTIALS_REQUEST: (CredentialsRequest,),

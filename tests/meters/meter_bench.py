@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from meters.hardware.flash import Flash
 from meters.keys import MeterKeys
 from meters.meter import Meter, MeterHardware, MeterIdentity
 from meters.models.library import load_model
@@ -52,6 +53,7 @@ class Bench:
         crystal_ppm: float = 0.0,
         seed: int = 1,
         keys: MeterKeys | None = None,
+        flash: Flash | None = None,
     ) -> None:
         seeds = Seeds(seed)
         self.clock = VirtualClock(START)
@@ -66,6 +68,7 @@ class Bench:
             load or constant(*[1000.0] * self.model.phases),
             seeds.stream("hardware"),
             crystal_ppm=crystal_ppm,
+            flash=flash,
         )
         self.traced: list[tuple[str, dict[str, object]]] = []
         self.meter = Meter(

@@ -119,6 +119,26 @@ SAP_ASSIGNMENT = InterfaceClass(
     methods=(Method(1, "connect_logical_device"),),
 )
 
+IMAGE_TRANSFER = InterfaceClass(
+    18,
+    0,
+    "Image transfer",
+    attributes=(
+        Attribute(2, "image_block_size", (Tag.DOUBLE_LONG_UNSIGNED,)),
+        Attribute(3, "image_transferred_blocks_status", (Tag.BIT_STRING,)),
+        Attribute(4, "image_first_not_transferred_block_number", (Tag.DOUBLE_LONG_UNSIGNED,)),
+        Attribute(5, "image_transfer_enabled", (Tag.BOOLEAN,)),
+        Attribute(6, "image_transfer_status", (Tag.ENUM,)),
+        Attribute(7, "image_to_activate_info", (Tag.ARRAY,)),
+    ),
+    methods=(
+        Method(1, "image_transfer_initiate"),
+        Method(2, "image_block_transfer"),
+        Method(3, "image_verify"),
+        Method(4, "image_activate"),
+    ),
+)
+
 SECURITY_SETUP = InterfaceClass(
     64,
     1,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from meters.firmware.services import Services
 from meters.models.schema import ObjectRow
-from protocols.dlms.data import Data, double_long_unsigned, octet_string, unsigned
+from protocols.dlms.data import Data, double_long_unsigned, long64, octet_string, unsigned
 from protocols.dlms.enums import DataAccessResult
 from protocols.dlms.objects import AccessDenied
 from protocols.dlms.security.certificates import CertificateType
+from protocols.firmware.code import VARIABLES
 
 _LONGEST_TEXT_BYTES = 64
 
@@ -23,6 +24,13 @@ def _one_text(row: ObjectRow) -> str | None:
     value = row.settings.get("value", "")
     if set(row.settings) - {"value"} or not isinstance(value, str) or not value.isascii():
         return "needs value: an ASCII text, and nothing else"
+    return None
+
+
+def _one_variable(row: ObjectRow) -> str | None:
+    value = row.settings.get("variable")
+    if set(row.settings) != {"variable"} or type(value) is not int or not 0 <= value < VARIABLES:
+        return f"needs variable: a number from 0 to {VARIABLES - 1}, and nothing else"
     return None
 
 
@@ -85,6 +93,10 @@ SHOWN = {
     "event_code": Shown(lambda services, row: services.tables.event_code(row.settings["log"]), check=_from_companion),
     "profile_status": Shown(
         lambda services, row: services.tables.profiles[row.settings["profile"]].status.value(), check=_from_companion
+    ),
+    "image_report": Shown(lambda services, row: octet_string(services.image.report.encode("ascii", "replace"))),
+    "program_variable": Shown(
+        lambda services, row: long64(services.machine.variables[row.settings["variable"]]), check=_one_variable
     ),
     "text": Shown(lambda services, row: _text(str(row.settings.get("value", ""))), check=_one_text),
     "parameter": Shown(_read_parameter, _write_parameter, check=_one_text),
