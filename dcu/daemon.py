@@ -57,8 +57,8 @@ class Dcu:
 
     Everything that it knows of the outside comes in here: `radio` carries RCP frames, `storage` survives it, `utc_s`
     is its own wall clock in seconds since 1970, and `time_quality` says how good that is; a `timekeeper` that keeps it
-    is given the head-end's time, too. An instance runs once; a restart is a new instance over the same storage. `make_signer` is how it signs where it proves itself by a
-    certificate.
+    is given the head-end's time, too. An instance runs once; a restart is a new instance over the same storage.
+    `make_signer` is how it signs where it proves itself by a certificate.
 
     Raises StorageError when the storage cannot be written at the start: counters would be used twice; BadInputError for
     an identity that cannot be read.

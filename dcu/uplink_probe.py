@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
+from dataclasses import replace
 
+from dcu.mqtt_uplink import MqttOptions, MqttUplink
 from dcu.uplink import Uplink, UplinkListener
 
 CLIENT_SUFFIX = "-probe"
@@ -39,3 +42,18 @@ class UplinkProbe:
             raise
         uplink.stop()
         return True
+
+
+def mqtt_probe(
+    options: MqttOptions, loop: asyncio.AbstractEventLoop, rng: random.Random, timeout_s: float
+) -> UplinkProbe:
+    """A probe over the ways of a real uplink."""
+    ways = dict(options.ways)
+
+    def make(way: str) -> Uplink:
+        client_id = options.client_id + CLIENT_SUFFIX
+        return MqttUplink(
+            replace(options, ways=((way, ways[way]),), client_id=client_id, clean_session=True), loop, rng
+        )
+
+    return UplinkProbe(make, timeout_s=timeout_s)

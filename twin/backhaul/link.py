@@ -149,11 +149,15 @@ class _Pipe:
         self._early: dict[int, _Segment] = {}
         self._timers: dict[int, Cancellable] = {}
         self._ended = False
+        self.pending_bytes = 0
+        """What was sent and has not been delivered."""
+        self.on_delivered: Callable[[], None] = lambda: None
 
     def send(self, signal: Signal, data: bytes = b"") -> None:
         for start in range(0, max(len(data), 1), SEGMENT_BYTES):
             segment = _Segment(self._next_number, signal, data[start : start + SEGMENT_BYTES])
             self._next_number += 1
+            self.pending_bytes += len(segment.data)
             self._transmit(segment)
 
     def end(self) -> None:
@@ -182,10 +186,12 @@ class _Pipe:
         while self._expected in self._early:
             ready = self._early.pop(self._expected)
             self._expected += 1
+            self.pending_bytes -= len(ready.data)
             self._deliver(ready.signal, ready.data)
+        self.on_delivered()
 
 
-class _End:
+class LinkEnd:
     """One end of a connection, as `Transport`."""
 
     def __init__(self) -> None:
@@ -207,6 +213,23 @@ class _End:
         self.is_open = False
         if self.outgoing is not None:
             self.outgoing.end()
+
+    @property
+    def pending_bytes(self) -> int:
+        """What was written here and has not arrived at the other end."""
+        return 0 if self.outgoing is None else self.outgoing.pending_bytes
+
+    def when_drained(self, limit_bytes: int, callback: Callable[[], None]) -> None:
+        """Call back once, as soon as no more than `limit_bytes` are pending."""
+        pipe = self.outgoing
+
+        def look() -> None:
+            if pipe is not None and pipe.pending_bytes <= limit_bytes:
+                pipe.on_delivered = lambda: None
+                callback()
+
+        if pipe is not None:
+            pipe.on_delivered = look
 
     def arrive(self, signal: Signal, data: bytes) -> None:
         if signal is Signal.CLOSE:
@@ -235,7 +258,7 @@ class BackhaulConnector:
     def open(
         self, handler: TransportHandler, opened: Callable[[Transport], None], failed: Callable[[str], None]
     ) -> Callable[[], None]:
-        near, far = _End(), _End()
+        near, far = LinkEnd(), LinkEnd()
 
         def at_far(signal: Signal, data: bytes) -> None:
             if signal is Signal.OPEN:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from dcu.mqtt_uplink import MqttOptions, MqttUplink, TlsOptions
+from dcu.config import UplinkPolicy
+from dcu.mqtt_uplink import MqttOptions, MqttUplink, TlsOptions, WayAddress
+from dcu.station import Ways
 from dcu.uplink import Uplink
+from dcu.uplink_probe import CLIENT_SUFFIX, UplinkProbe, mqtt_probe
 from twin.backhaul.link import Backhaul
 from twin.brokers.access import HEADEND, AccessRules, dcu_client, headend_client
 from twin.brokers.client import ClientOptions
@@ -25,6 +28,7 @@ from twin.brokers.tls import Identity, RunAuthority
 from twin.clock.clocks import RunClock
 from twin.clock.seeds import Seeds, SystemKeys
 from twin.errors import RigError
+from twin.rigs.equipment import Equipment
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.options import BrokerKind
 from twin.rigs.provisioning import Provision
@@ -71,6 +75,10 @@ class BrokerRig(Protocol):
 
     def dcu_uplink(self) -> Uplink: ...
 
+    def dcu_ways(self, equipment: Equipment) -> Ways:
+        """An uplink over the links of the equipment, and a probe for the one that is not in use."""
+        ...
+
     def headend_uplink(self) -> Uplink: ...
 
     async def stop(self) -> None:
@@ -103,6 +111,17 @@ class MemoryBrokerRig:
         assert self.backhaul is not None
         options = ClientOptions(self._dcu_id, self._dcu_id, self._parts.dcu_password)
         return self._broker.uplink(self.backhaul, options, self._seeds.stream("dcu/uplink"))
+
+    def dcu_ways(self, equipment: Equipment) -> Ways:
+        options = ClientOptions(self._dcu_id, self._dcu_id, self._parts.dcu_password)
+        probe = replace(options, client_id=self._dcu_id + CLIENT_SUFFIX, clean_session=True)
+        return Ways(
+            self._broker.routed_uplink(equipment.links, options, self._seeds.stream("dcu/uplink")),
+            UplinkProbe(
+                lambda way: self._broker.uplink(equipment.links[way], probe, self._seeds.stream("dcu/probe")),
+                timeout_s=UplinkPolicy().probe_timeout_s,
+            ),
+        )
 
     def headend_uplink(self) -> Uplink:
         options = ClientOptions(HEADEND, HEADEND, self._parts.headend_password)
@@ -153,6 +172,12 @@ class SocketBrokerRig:
 
     def dcu_uplink(self) -> Uplink:
         return self._uplink(self._access(self._dcu_id, self._parts.dcu_password), "dcu/uplink")
+
+    def dcu_ways(self, equipment: Equipment) -> Ways:
+        ways = tuple((name, WayAddress(*proxy.address)) for name, proxy in equipment.proxies.items())
+        options = replace(self._access(self._dcu_id, self._parts.dcu_password).options(), ways=ways)
+        loop, rng = self._clock.loop, self._seeds.stream("dcu/uplink")
+        return Ways(MqttUplink(options, loop, rng), mqtt_probe(options, loop, rng, UplinkPolicy().probe_timeout_s))
 
     def headend_uplink(self) -> Uplink:
         return self._uplink(self._access(HEADEND, self._parts.headend_password), "hes/uplink")

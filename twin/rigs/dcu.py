@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dcu.daemon import Dcu
+from dcu.station import Station
 from dcu.timekeeping import TimeQuality
 from protocols.headend.time_check import TimeSource
 from twin.air.air import Air
@@ -25,42 +26,47 @@ class DcuClock:
 
 
 class RigDcu:
-    """One concentrator under test. `make` builds a daemon over the storage that survives its power."""
+    """One concentrator under test. `make` builds its software over the storage that survives its power."""
 
-    def __init__(self, make: Callable[[], Dcu], radio: Radio, air: Air, clock: DcuClock) -> None:
+    def __init__(self, make: Callable[[], Station], radio: Radio, air: Air, clock: DcuClock) -> None:
         self.clock = clock
         self._make = make
         self._radio = radio
         self._air = air
-        self._daemon: Dcu | None = None
+        self._station: Station | None = None
+
+    @property
+    def station(self) -> Station | None:
+        """What runs now, None without power."""
+        return self._station
 
     @property
     def daemon(self) -> Dcu | None:
-        """What runs now, None without power."""
-        return self._daemon
+        """The concentrator proper of what runs now, None without power."""
+        return None if self._station is None else self._station.dcu
 
     @property
     def alive(self) -> bool:
-        return self._daemon is not None
+        return self._station is not None
 
     def start(self) -> None:
         """Power comes: radio and daemon start."""
         self._air.revive(self._radio.name)
-        self._daemon = self._make()
-        self._daemon.start()
+        self._station = self._make()
+        self._station.start()
 
     async def ready(self) -> None:
         """Until the daemon runs: at once, natively."""
 
     async def stop(self) -> None:
         """An orderly end."""
-        if self._daemon is not None:
-            daemon, self._daemon = self._daemon, None
-            await daemon.stop()
+        if self._station is not None:
+            station, self._station = self._station, None
+            await station.stop()
 
     def cut_power(self) -> None:
         """Daemon and radio end at once; what was in storage stays."""
-        if self._daemon is not None:
-            daemon, self._daemon = self._daemon, None
-            daemon.halt()
+        if self._station is not None:
+            station, self._station = self._station, None
+            station.halt()
         self._air.kill(self._radio.name)

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from dcu.config import CollectionPolicy, DcuConfig
-from dcu.daemon import Dcu
+from dcu.station import Station, SystemClock
 from dcu.storage import FileStorage, MemoryStorage, Storage
 from protocols.mesh.config import LinkKey
 from protocols.ports import KeySource
@@ -24,6 +24,7 @@ from twin.rigs.authority import RunAuthority
 from twin.rigs.brokers import BrokerRig, open_broker
 from twin.rigs.dcu import DcuClock, RigDcu
 from twin.rigs.dlms_identity import certified
+from twin.rigs.equipment import Equipment, open_equipment
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.mesh_identity import MeshIdentities, spare_group_keys
 from twin.rigs.mesh_view import MeshView
@@ -62,6 +63,7 @@ class Rig:
         broker: BrokerRig,
         dcu: RigDcu | QemuDcu,
         hes: Hes,
+        equipment: Equipment,
         scapy: ScapyPipeline | None,
         spare_group_keys: Sequence[LinkKey] = (),
     ) -> None:
@@ -73,7 +75,9 @@ class Rig:
         self.air = air
         self.meters = meters
         self.broker = broker
-        self.backhaul = broker.backhaul
+        self.equipment = equipment
+        self.backhaul = equipment.satellite
+        """The link to the head-end, which is the satellite's; None where there is no emulated one."""
         self.dcu = dcu
         self.hes = hes
         self._watch = Watch(trace)
@@ -167,6 +171,13 @@ async def open_rig(
         stack.push_async_callback(hes.stop)
         _announce(hes, parts)
         hes.start()
+        access = broker.dcu_access
+        equipment = await stack.enter_async_context(
+            open_equipment(
+                scenario.dcu, scenario.outages, clock, seeds, broker.backhaul,
+                None if access is None else (access.host, access.port), trace,
+            )
+        )  # fmt: skip
         dcu: RigDcu | QemuDcu
         if options.dcu is DcuKind.QEMU and identities is not None:
             raise RigError("radio.security certificates needs --dcu native: the guest is provisioned with a link key")
@@ -176,25 +187,26 @@ async def open_rig(
             storage, dcu_keys, dcu_rng = _dcu_storage(clock, folder), keys("dcu"), seeds.stream("dcu")
             dcu_clock = DcuClock(clock)
             dcu = RigDcu(
-                lambda: Dcu(
+                lambda: Station(
                     _dcu_config(scenario, parts, identities),
+                    equipment.devices,
                     loop=clock.loop,
                     radio=dcu_radio.host,
-                    uplink=broker.dcu_uplink(),
+                    uplink=broker.dcu_ways(equipment) if equipment.links else broker.dcu_uplink(),
                     storage=storage,
                     key_source=dcu_keys,
                     rng=dcu_rng,
-                    utc_s=dcu_clock.utc_s,
+                    clock=SystemClock(dcu_clock.utc_s, equipment.oscillator.read_s, lambda: dcu_clock.quality),
                     trace=trace.of(DCU_NODE),
                     make_signer=authority.make_signer,
-                    time_quality=lambda: dcu_clock.quality,
                 ),
                 dcu_radio,
                 air,
                 dcu_clock,
             )
         rig = Rig(
-            loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes, scapy=scapy,
+            loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes,
+            equipment=equipment, scapy=scapy,
             spare_group_keys=spares,
         )  # fmt: skip
         stack.push_async_callback(dcu.stop)

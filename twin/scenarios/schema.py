@@ -32,6 +32,28 @@ class RadioSettings(FileModel):
 class DcuSettings(FileModel):
     id: str = Field(pattern=r"^[A-Za-z0-9-]{3,32}$")
     position: Position
+    gps: bool = False
+    """A GPS receiver disciplines its clock; without one it is simply right."""
+    modem: bool = False
+    """A cellular modem with two SIMs stands by for the satellite link."""
+    oscillator_ppm: FiniteFloat = Field(default=12.0, ge=-200, le=200)
+    """How much too fast its processor counts seconds."""
+    oscillator_swing_ppm: FiniteFloat = Field(default=0.3, ge=0, le=20)
+    """By how much the temperature of the day moves that, up and down."""
+
+
+class LinkOutage(FileModel):
+    """A window in which one of the concentrator's links carries nothing, in seconds from the start of the run."""
+
+    link: Literal["satellite", "cellular"]
+    from_s: FiniteFloat = Field(ge=0)
+    to_s: FiniteFloat = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _ends_behind_its_beginning(self) -> Self:
+        if self.to_s <= self.from_s:
+            raise ValueError("to_s must be greater than from_s")
+        return self
 
 
 class HouseholdSettings(FileModel):
@@ -124,6 +146,8 @@ class Scenario(FileModel):
     timers: Literal["bench", "fan-small", "fan-large"] = "bench"
     radio: RadioSettings = RadioSettings()
     dcu: DcuSettings
+    outages: list[LinkOutage] = []
+    """Planned windows without a link; a step can cut and restore links, too."""
     meters: list[MeterSettings] = []
     fleet: Fleet | None = None
     capture: bool = True
@@ -132,6 +156,12 @@ class Scenario(FileModel):
     terrain: list[Terrain] = []
     parameters: dict[str, Parameter] = {}
     script: list[ScriptRow] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _outages_have_their_link(self) -> Self:
+        if not self.dcu.modem and any(outage.link == "cellular" for outage in self.outages):
+            raise ValueError("an outage of the cellular link needs dcu.modem: true")
+        return self
 
     @model_validator(mode="after")
     def _fleet_has_its_parameter(self) -> Self:
