@@ -14,6 +14,7 @@ the type of written values before it asks an object, and counts an object's own 
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -144,8 +145,12 @@ class CosemObject:
         return octet_string(bytes(self.obis))
 
 
+@functools.lru_cache(maxsize=4096)
 def object_key(class_id: int, obis: bytes) -> bytes:
-    """Class id and logical name as they stand in an APDU: 8 bytes, the key of every table of objects."""
+    """Class id and logical name as they stand in an APDU: 8 bytes, the key of every table of objects.
+
+    The same bytes object for all meters of a model.
+    """
     return class_id.to_bytes(2, "big") + obis
 
 
