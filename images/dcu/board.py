@@ -12,6 +12,7 @@ RTC_ADDRESS = 0x68
 """Of the DS1338 on the first I2C bus: a clock with a battery, without which every power cut would end in 1970."""
 _BUS = "/soc/bus@2100000"
 _FEC1 = f"{_BUS}/ethernet@2188000"
+_EMPTY_SLOT = f"{_BUS}/mmc@2194000"
 _UARTS = ("21ec000", "21f0000", "21f4000")
 _RTC = f"{_BUS}/i2c@21a0000/rtc@68"
 
@@ -27,6 +28,8 @@ def write_device_tree(target: Path, original: Path) -> None:
     run("fdtput", "-c", target, f"{_FEC1}/fixed-link")
     run("fdtput", "-t", "u", target, f"{_FEC1}/fixed-link", "speed", "100")
     run("fdtput", target, f"{_FEC1}/fixed-link", "full-duplex")
+    # The evaluation board's second card slot has no switch: the kernel would look into it once a second, for ever.
+    run("fdtput", "-t", "s", target, _EMPTY_SLOT, "status", "disabled")
     for address in _UARTS:
         run("fdtput", "-t", "s", target, f"{_BUS}/serial@{address}", "status", "okay")
     run("fdtput", "-c", target, _RTC)

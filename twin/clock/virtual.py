@@ -3,6 +3,9 @@
 Nothing here looks at the host's clock: time is the `when` of the timer that runs. Timers of the same instant run
 in the order in which they were set. Sockets, threads and subprocesses live in the host's time, so the loop refuses
 them by name.
+
+There is one door to something outside: a node with a time of its own may be attached, and is brought along before time
+jumps. The concentrator's emulated machine runs in lock-step that way (`twin.rigs.lockstep`).
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import math
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 from weakref import WeakSet
 
 from protocols.errors import TwinError
@@ -29,6 +33,18 @@ class VirtualTimeError(TwinError):
 
 class StalledError(TwinError):
     """Every task waits, and no timer is left that could wake one."""
+
+
+class Stepped(Protocol):
+    """Something outside the loop whose time the loop grants."""
+
+    def run_until(self, when: float) -> None:
+        """Come to `when` on the loop's clock, or only to the first moment before it at which this node does something.
+
+        What it does, it sets timers for, none of them in the loop's past. `when` is infinite where the loop has no
+        timer. It may block, but what it does must not depend on how long that takes.
+        """
+        ...
 
 
 class _Timer:
@@ -80,6 +96,17 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.unhandled: list[dict[str, Any]] = []
         """Contexts of exceptions that no task or callback caught; a run with any of them is an ERROR."""
         self.events_run = 0
+        self._stepped: Stepped | None = None
+
+    def attach(self, node: Stepped) -> None:
+        """Let `node` keep step with this loop. One at a time: between two, neither would know how far it may go."""
+        if self._stepped is not None:
+            raise VirtualTimeError("another node keeps step with this loop already")
+        self._stepped = node
+
+    def detach(self, node: Stepped) -> None:
+        if self._stepped is node:
+            self._stepped = None
 
     # time and callbacks
 
@@ -137,6 +164,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         ready = self._ready
         if not ready:
             timers = self._timers
+            if self._stepped is not None:
+                self._stepped.run_until(self._next_when())
+                if ready:  # of what that has woken
+                    return
+                timers = self._timers
             while timers:
                 when, _, timer = heapq.heappop(timers)
                 callback = timer.callback
@@ -156,6 +188,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             if not handle.cancelled():
                 self.events_run += 1
                 handle._run()  # noqa: SLF001
+
+    def _next_when(self) -> float:
+        """When the next timer runs, cancelled ones left out; infinite if there is none."""
+        timers = self._timers
+        while timers and timers[0][2].callback is None:
+            heapq.heappop(timers)
+            self._cancelled_count -= 1
+        return timers[0][0] if timers else math.inf
 
     def _run_timer(self, timer: _Timer, callback: Callable[..., object]) -> None:
         """Run a timer's callback; it cannot be cancelled any more, and what it raises is unhandled."""
