@@ -15,17 +15,23 @@ from typing import Annotated
 import typer
 
 from grid.household import Household
+from meters.firmware.mesh_node import MeshSettings
+from meters.identity import MeterIdentity
 from meters.keys import MeterKeys
 from meters.meter import Meter, MeterHardware
 from meters.models.library import load_model, packaged_models
 from meters.models.schema import MeterModel
 from protocols.errors import BadInputError
 from protocols.loads import ConstantLoad, LoadSource, PhaseLoad
+from protocols.ports import ByteLink
 from twin.clock.clocks import RealClock
 from twin.clock.seeds import SystemKeys
 from twin.commands.output import write_result
+from twin.rigs.meter_air import AirAddress, LinkKeys, mesh_settings, open_air
 from twin.rigs.meter_ports import ListenAddress, open_port
 from twin.rigs.meter_state import MeterState, open_state
+from twin.rigs.provisioning import meter_eui64
+from twin.scenarios.loading import load_scenario
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +40,9 @@ logger = logging.getLogger(__name__)
 class _Options:
     model: MeterModel
     addresses: tuple[ListenAddress, ...]
+    air: AirAddress | None
+    mesh: MeshSettings | None
+    identity: MeterIdentity | None
     keys: MeterKeys | None
     keys_file: Path | None
     load_w: float | None
@@ -48,7 +57,8 @@ def meter(
         list[str] | None,
         typer.Option(
             metavar="URL",
-            help="tcp://HOST:PORT, udp://HOST:PORT (port 0 picks a free one) or hdlc:PTY. May be repeated.",
+            help="tcp://HOST:PORT, udp://HOST:PORT (port 0 picks a free one), hdlc:PTY, or air:udp://HOST:PORT to join "
+            "the mesh on an air that `twin air` runs there. May be repeated.",
         ),
     ] = None,
     keys: Annotated[
@@ -63,12 +73,28 @@ def meter(
     load_w: Annotated[
         float | None, typer.Option(metavar="W", help="A constant load in watts instead of a household's.")
     ] = None,
+    scenario: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE", help="With air: whose radio plan and timers; that of `twin air`."),
+    ] = "village",
+    place: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="With air: be this meter of the scenario, at its place."),
+    ] = None,
+    mesh_keys: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With air: JSON with the mesh's group_key in hex, as a run's keys.json."),
+    ] = None,
 ) -> None:
     """Run one meter until it is interrupted. Its flash survives: the next start is a power-up of the same meter."""
     meter_model = load_model(model)
+    air, addresses = _addresses(listen or ["tcp://127.0.0.1:4059"])
     options = _Options(
         model=meter_model,
-        addresses=tuple(ListenAddress.parse(text) for text in listen or ["tcp://127.0.0.1:4059"]),
+        addresses=addresses,
+        air=air,
+        mesh=None if air is None else _mesh(scenario, mesh_keys),
+        identity=None if place is None else _identity(scenario, place),
         keys=None if keys is None else _keys_for(meter_model, keys),
         keys_file=keys,
         load_w=load_w,
@@ -76,6 +102,28 @@ def meter(
     with open_state(state) as meter_state:
         clock = RealClock()
         clock.run(_run(options, meter_state, clock))
+
+
+def _addresses(texts: list[str]) -> tuple[AirAddress | None, tuple[ListenAddress, ...]]:
+    airs = [air for air in map(AirAddress.parse, texts) if air is not None]
+    if len(airs) > 1:
+        raise BadInputError("a meter has one radio: name one air", key="--listen")
+    return next(iter(airs), None), tuple(ListenAddress.parse(text) for text in texts if AirAddress.parse(text) is None)
+
+
+def _mesh(scenario: str, keys: Path | None) -> MeshSettings:
+    if keys is None:
+        raise BadInputError("is needed to join a mesh: a JSON file with its group_key in hex", key="--mesh-keys")
+    return mesh_settings(load_scenario(scenario).scenario, LinkKeys.load(keys))
+
+
+def _identity(scenario: str, name: str) -> MeterIdentity:
+    meters = load_scenario(scenario).scenario.meters
+    for number, settings in enumerate(meters, 1):
+        if settings.name == name:
+            return MeterIdentity(settings.serial, meter_eui64(number))
+    known = ", ".join(settings.name for settings in meters)
+    raise BadInputError(f"no meter {name!r} in {scenario}; there are: {known}", key="--as")
 
 
 def _keys_for(model: MeterModel, path: Path) -> MeterKeys:
@@ -91,8 +139,12 @@ async def _run(options: _Options, state: MeterState, clock: RealClock) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         clock.loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        device = _build(options, state, clock, stack)
-        ports = []
+        link = None
+        if options.air is not None:
+            link = await open_air(options.air)
+            stack.callback(link.close)
+        device = _build(options, state, clock, stack, link)
+        ports = [] if options.air is None else [str(options.air)]
         for address in options.addresses:
             port = await open_port(address, device)
             stack.push_async_callback(port.close)
@@ -110,9 +162,11 @@ async def _run(options: _Options, state: MeterState, clock: RealClock) -> None:
         await stop.wait()
 
 
-def _build(options: _Options, state: MeterState, clock: RealClock, stack: AsyncExitStack) -> Meter:
+def _build(
+    options: _Options, state: MeterState, clock: RealClock, stack: AsyncExitStack, link: ByteLink | None
+) -> Meter:
     source, model = SystemKeys(), options.model
-    identity = state.identity(model, source)
+    identity = state.identity(model, source, options.identity)
     rng = random.Random(identity.serial)
     flash = state.flash(model)
     stack.callback(flash.close)
@@ -129,6 +183,8 @@ def _build(options: _Options, state: MeterState, clock: RealClock, stack: AsyncE
         rng=rng,
         key_source=source,
         trace=_log,
+        radio=link,
+        mesh=options.mesh,
     )
     device.power_on()
     stack.callback(_switch_off, device, state)

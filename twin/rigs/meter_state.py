@@ -31,13 +31,15 @@ class MeterState:
     def keys_file(self) -> Path:
         return self.folder / "keys.json"
 
-    def identity(self, model: MeterModel, source: KeySource) -> MeterIdentity:
-        """Who the meter is: drawn once, then always the same. Raises BadInputError if the file is not ours."""
+    def identity(self, model: MeterModel, source: KeySource, wanted: MeterIdentity | None = None) -> MeterIdentity:
+        """Who the meter is: `wanted` or drawn, once, then always the same.
+
+        Raises BadInputError if the file is not ours, or says that the meter is another than `wanted`.
+        """
         path = self.folder / "identity.json"
         if not path.exists():
-            serial = f"{int.from_bytes(source.random_bytes(4), 'big') % 10**8:08d}"
-            eui64 = _EUI64_PREFIX + source.random_bytes(4)
-            _write(path, {"model": model.model, "serial": serial, "eui64": eui64.hex()})
+            drawn = wanted or _draw_identity(source)
+            _write(path, {"model": model.model, "serial": drawn.serial, "eui64": drawn.eui64.hex()})
         document = _read(path)
         try:
             identity = MeterIdentity(str(document["serial"]), bytes.fromhex(str(document["eui64"])))
@@ -49,12 +51,18 @@ class MeterState:
                 file=str(path),
                 key="model",
             )
+        if wanted is not None and identity != wanted:
+            raise BadInputError(
+                f"this state is of meter {identity.serial}, not {wanted.serial}; use another --state",
+                file=str(path),
+                key="serial",
+            )
         return identity
 
     def keys(self, model: MeterModel, identity: MeterIdentity, source: KeySource) -> MeterKeys:
         """The meter's own keys: made and written once, readable by the owner alone."""
         if not self.keys_file.exists():
-            title = model.manufacturer.encode("ascii") + int(identity.serial).to_bytes(5, "big")
+            title = model.manufacturer.encode("ascii") + _number(identity.serial).to_bytes(5, "big")
             MeterKeys.generate(source, system_title=title).save(self.keys_file)
         return MeterKeys.load(self.keys_file)
 
@@ -79,6 +87,16 @@ class MeterState:
 
     def keep_clock_offset(self, offset_s: float) -> None:
         _write(self.folder / "rtc.json", {"offset_s": round(offset_s, 3)})
+
+
+def _draw_identity(source: KeySource) -> MeterIdentity:
+    serial = f"{int.from_bytes(source.random_bytes(4), 'big') % 10**8:08d}"
+    return MeterIdentity(serial, _EUI64_PREFIX + source.random_bytes(4))
+
+
+def _number(serial: str) -> int:
+    """The last digits of a serial number, which fit into five bytes."""
+    return int("".join(filter(str.isdigit, serial))[-12:] or "0")
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def _map(figure: Figure, shown: Map) -> None:
             name = "DCU" if kind == "dcu" else node.name
             axes.annotate(name, (node.x_m, node.y_m), (0, 7), textcoords="offset points", ha="center", fontsize=8)
     axes.set_aspect("equal")
-    axes.margins(0.06, 0.12)
+    axes.margins(0.06, 0.2)
     axes.set_xlabel("m")
     axes.set_title(f"{shown.title}: routes by ETX (green good, red bad) and frames (thickness)", fontsize=10)
 
