@@ -19,6 +19,7 @@ from dcu.headend_time import HeadendTime
 from dcu.identity import ClientKeys, SignerFactory
 from dcu.jobs import ReadingJobs
 from dcu.meter_access import MeterAccess
+from dcu.meter_alarms import MeterAlarms
 from dcu.meter_group import MeterGroup
 from dcu.outbox import Outbox
 from dcu.profile_jobs import ProfileJobs
@@ -117,7 +118,7 @@ class Dcu:
             storage=storage,
             key_source=key_source,
             trace=trace,
-            on_notification=lambda eui64, apdu: self._collector.notified(eui64, apdu),
+            on_notification=self._notified,
             client_keys=None
             if config.identity is None
             else ClientKeys(config.identity, config.system_title, utc_s=utc_s, make_signer=make_signer),
@@ -186,6 +187,7 @@ class Dcu:
             on_refused=self._registrar.refused,
             trace=trace,
         )
+        self._alarms = MeterAlarms(self._headend, self.registry, trace)
         self._group = MeterGroup(
             storage=storage,
             system_title=config.system_title,
@@ -302,6 +304,7 @@ class Dcu:
             "profiles": Counter(self._profiles.counters),
             "collection": Counter(self._collector.counters),
             "bundles": Counter(self._bundles.counters),
+            "alarms": Counter(self._alarms.counters),
             "group": Counter(self._group.counters),
             "clocks": Counter(self._clocks.counters),
             "headend": Counter(self._headend.counters),
@@ -312,6 +315,11 @@ class Dcu:
                 waiting=self._outbox.waiting_count,
             ),
         }
+
+    @property
+    def waiting_bundles(self) -> list[str]:
+        """Bundles that the head-end has not acknowledged, the oldest first."""
+        return self._bundles.waiting
 
     async def ping(self, eui64: bytes, *, payload: bytes = b"", timeout_s: float = 10.0) -> float | None:
         """ICMPv6 echo to a node of the mesh: the round trip in seconds; None without an answer, or a way to it."""
@@ -367,6 +375,10 @@ class Dcu:
 
     def _datagram(self, address: bytes, payload: bytes) -> None:
         self._sessions.datagram(address, payload)
+
+    def _notified(self, eui64: bytes, apdu: bytes) -> None:
+        if not self._alarms.take(eui64, apdu):
+            self._collector.notified(eui64, apdu)
 
     def _meter_changed(self, meter: Meter) -> None:
         self._access.changed(meter)

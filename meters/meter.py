@@ -11,6 +11,7 @@ from meters.firmware.image_machine import ProgramFault
 from meters.firmware.mesh_node import MeshSettings
 from meters.firmware.partitions import StorageError
 from meters.hardware.disconnector import Disconnector
+from meters.hardware.enclosure import Enclosure
 from meters.hardware.flash import Flash, FlashGeometry, PowerLostError
 from meters.hardware.metrology import Metrology
 from meters.hardware.power import PowerSupply
@@ -36,6 +37,7 @@ class MeterHardware:
     flash: Flash
     metrology: Metrology
     power: PowerSupply
+    enclosure: Enclosure
     disconnector: Disconnector | None = None
     """None on a model that cannot switch its supply."""
 
@@ -66,6 +68,7 @@ class MeterHardware:
             flash=flash or Flash(FlashGeometry(sizes.page_bytes, sizes.pages_per_block, sizes.block_count)),
             metrology=metrology,
             power=PowerSupply(timers, hold_up_s=model.hold_up_s, frequency_hz=model.supply_frequency_hz),
+            enclosure=Enclosure(),
             disconnector=Disconnector(metrology) if model.has_disconnector else None,
         )
 
@@ -126,6 +129,7 @@ class Meter:
             rng=rng,
             key_source=key_source,
             trace=self._trace,
+            enclosure=hardware.enclosure,
             disconnector=hardware.disconnector,
             restart=self._restart_soon,
             guard=self._guard,
@@ -154,6 +158,10 @@ class Meter:
     @property
     def power(self) -> PowerSupply:
         return self.hardware.power
+
+    @property
+    def enclosure(self) -> Enclosure:
+        return self.hardware.enclosure
 
     @property
     def disconnector(self) -> Disconnector | None:

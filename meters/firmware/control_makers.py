@@ -235,4 +235,8 @@ def make_push_setup(services: Services, row: ObjectRow) -> CosemObject:
     )
     services.pushers.append(pusher)
     services.on_start.append(lambda: pusher.bind(services.find, services.notify))
+    if settings.alarms:
+        alarms = services.alarms
+        pusher.on_sent = alarms.sent
+        alarms.send = lambda is_last: pusher.push_now(is_last=is_last)
     return PushSetupObject(services.obis(row), pusher)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
+from meters.firmware.alarms import Alarms
 from meters.firmware.bootloader import Boot, Bootloader
 from meters.firmware.catalogue import BINDINGS
 from meters.firmware.clock import MeterClock
@@ -17,6 +18,7 @@ from meters.firmware.image_machine import Machine, ProgramFault, ProgramRunner
 from meters.firmware.image_program import apply_image
 from meters.firmware.image_trial import ImageTrial
 from meters.firmware.image_update import ImageParts, ImageUpdate
+from meters.firmware.line_watch import LineWatch
 from meters.firmware.measurements import Measurements
 from meters.firmware.mesh_node import MeshEndpoint, MeshSettings
 from meters.firmware.partitions import COUNTERS, PARAMETERS, PartitionView
@@ -27,7 +29,9 @@ from meters.firmware.services import Services
 from meters.firmware.storage import RecordStore
 from meters.firmware.supply_control import SupplyControl
 from meters.firmware.tables import Tables
+from meters.firmware.tamper import TamperWatch
 from meters.hardware.disconnector import Disconnector
+from meters.hardware.enclosure import Enclosure
 from meters.hardware.flash import Flash
 from meters.hardware.metrology import Metrology
 from meters.hardware.rtc import Rtc
@@ -35,6 +39,7 @@ from meters.identity import MeterIdentity
 from meters.keys import MeterKeys
 from meters.models.schema import MeterModel
 from protocols.dlms.enums import Mechanism
+from protocols.dlms.notification import DataNotification
 from protocols.dlms.security.keys import Suite
 from protocols.dlms.server import Association, CosemServer, ServerSecurity
 from protocols.errors import TwinError
@@ -65,6 +70,7 @@ class Board:
     rng: random.Random
     key_source: KeySource
     trace: Trace
+    enclosure: Enclosure
     disconnector: Disconnector | None
     restart: Callable[[], None]
     """Resets the processor shortly after: what runs now may finish and answer."""
@@ -145,6 +151,8 @@ class Firmware:
         services.tables.schedule(scheduler, calendar_months=not services.schedules_billing)
         for start in services.on_start:
             start()
+        services.tamper.start()
+        services.line.start()
         scheduler.every(CHECKPOINT_S, lambda _: self.checkpoint())
         services.clock.on_change.append(lambda before_s, after_s: scheduler.clock_changed())
 
@@ -162,16 +170,20 @@ class Firmware:
         if self.mesh is None or not self.mesh.is_joined:
             return False
         apdu = self.server.notify(MANAGEMENT_SAP, notification)
-        self.mesh.push(SERVER_SAP, MANAGEMENT_SAP, apdu)
+        self.mesh.push(SERVER_SAP, MANAGEMENT_SAP, apdu, lambda: self._push_lost(notification))
         return True
+
+    def _push_lost(self, notification: bytes) -> None:
+        self.services.alarms.lost(DataNotification.decode(notification).body)
 
     def close_channel(self, channel: Hashable) -> None:
         self.server.close(channel)
 
     def power_failing(self) -> None:
-        """Mains is gone, the capacitor holds: save what would be lost."""
+        """Mains is gone, the capacitor holds: save what would be lost, and tell it."""
         self._diary.power_failing()
         self._save()
+        self.services.alarms.last_gasp()
 
     def power_restored(self) -> None:
         """Mains is back before the capacitor was empty."""
@@ -179,6 +191,8 @@ class Firmware:
 
     def checkpoint(self) -> None:
         self._diary.checkpoint()
+        self.services.line.look()
+        self.services.alarms.remind()
         self._save()
 
     def _save(self) -> None:
@@ -193,6 +207,8 @@ class Firmware:
         self._trial.stop()
         if self._disconnector is not None and self._button is not None:
             self._disconnector.on_button.remove(self._button)
+        self.services.tamper.stop()
+        self.services.line.stop()
         for watch in self.services.watches:
             watch.stop()
         for pusher in self.services.pushers:
@@ -236,6 +252,8 @@ def _start_services(
         trace=board.trace,
         restart=board.restart,
     )
+    alarms = Alarms(parameters, board.timers)
+    events.listeners.append(alarms.note)
     services = Services(
         model=model,
         identity=board.identity,
@@ -271,6 +289,9 @@ def _start_services(
         object_lists=compiled.object_lists,
         image=ImageUpdate(image, boot),
         machine=Machine(measurements, lambda: board.timers.time() - started_s),
+        alarms=alarms,
+        tamper=TamperWatch(board.enclosure, events, counters, board.guard),
+        line=LineWatch(board.metrology, events, board.timers, board.guard, nominal_v=model.nominal_voltage_v),
         row_values=compiled.row_values,
     )
     for name, config in compiled.configs(board.keys.suite).items():

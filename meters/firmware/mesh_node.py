@@ -13,7 +13,7 @@ from protocols.dlms.wrapper import Wpdu
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.mesh.authentication.trust import MeshCredentials
 from protocols.mesh.config import LinkKey, MeshConfig, RadioSettings
-from protocols.mesh.events import DatagramReceived, MeshEvent
+from protocols.mesh.events import DatagramReceived, Dropped, MeshEvent
 from protocols.mesh.runner import MeshRunner
 from protocols.mesh.timers import TimersProfile
 from protocols.meter_identity import WRAPPER_PORT
@@ -22,6 +22,8 @@ from protocols.ports import ByteLink, Timers, Trace
 FRAME_COUNTER_LEAP = 1 << 17
 """Frame counters reserved at a time: more than a radio of 50 kb/s can use between two checkpoints."""
 
+_PUSHED_MAX = 16
+"""Pushes that may still be given up; the oldest of more are taken for delivered."""
 _FRAME_COUNTER = "mesh.frame_counter"
 _REPLAY_FLOORS = "mesh.replay_floors"
 
@@ -61,6 +63,8 @@ class MeshEndpoint:
         trace: Trace,
     ) -> None:
         self.drops: Counter[str] = Counter()
+        self._pushed: dict[int, Callable[[], None]] = {}
+        self._given_up: set[int | None] = set()
         self._counters = counters
         self._handle = handle
         self._guard = guard
@@ -94,12 +98,22 @@ class MeshEndpoint:
         node = self.runner.node
         return node.address is not None and node.root_address is not None
 
-    def push(self, server_sap: int, client_sap: int, apdu: bytes) -> None:
-        """Send an APDU to the root unasked. Raises LocalProtocolError without a way to it."""
+    def push(self, server_sap: int, client_sap: int, apdu: bytes, on_lost: Callable[[], None]) -> None:
+        """Send an APDU to the root unasked. `on_lost` is called if this node has to give it up; what is lost further on
+        nobody tells. Raises LocalProtocolError without a way to the root."""
         root = self.runner.node.root_address
         if root is None:
             raise LocalProtocolError("there is no root to push to")
-        self.runner.send_udp(WRAPPER_PORT, root, WRAPPER_PORT, Wpdu(server_sap, client_sap, apdu).encode())
+        payload = Wpdu(server_sap, client_sap, apdu).encode()
+        # It may be given up before `send_udp` returns: then there is no identifier yet to know it by.
+        self._given_up.clear()
+        datagram_id = self.runner.send_udp(WRAPPER_PORT, root, WRAPPER_PORT, payload)
+        if datagram_id in self._given_up:
+            on_lost()
+            return
+        self._pushed[datagram_id] = on_lost
+        if len(self._pushed) > _PUSHED_MAX:
+            del self._pushed[next(iter(self._pushed))]
 
     def checkpoint(self) -> None:
         """Keep the reservation ahead of what the radio has used, and what it has heard for after a power cut."""
@@ -113,7 +127,12 @@ class MeshEndpoint:
         self._counters.save(_FRAME_COUNTER, self._reserved)
 
     def _on_event(self, event: MeshEvent) -> None:
-        """The node traces its own events; the firmware needs none of them yet."""
+        """The node traces its own events; the firmware needs to know of pushes that were given up."""
+        if isinstance(event, Dropped):
+            self._given_up.add(event.datagram_id)
+            on_lost = self._pushed.pop(event.datagram_id or 0, None)
+            if on_lost is not None:
+                on_lost()
 
     def _on_datagram(self, datagram: DatagramReceived) -> None:
         self._guard(lambda: self._answer(datagram))

@@ -71,6 +71,8 @@ class Pusher:
         self._invoke_id = 0
         saved = store.get(f"push/{name}")
         self.settings = PushSettings() if saved is None else PushSettings.decode(saved)
+        self.on_sent: Callable[[], None] = lambda: None
+        """Called when all of a push is on its way."""
         self.sent = 0
         """Notifications sent since the start."""
 
@@ -82,6 +84,11 @@ class Pusher:
         settings = replace(self.settings, **changes)
         self._store.put(f"push/{self._name}", settings.encode())
         self.settings = settings
+
+    def push_now(self, *, is_last: bool = False) -> None:
+        """Begin at once, for alarms; with `is_last` there is no time for another attempt."""
+        self.stop()
+        self._attempt(0 if is_last else self.settings.retries)
 
     def push(self) -> bool:
         """Begin, after a random delay that keeps a neighbourhood from speaking at once. False if there is nowhere."""
@@ -105,7 +112,9 @@ class Pusher:
         now_s = self._clock.utc_s()
         send = self._send
         if send is not None and all(send(notification) for notification in self._notifications(now_s)):
-            self._store.put(f"push/{self._name}/until", int(now_s).to_bytes(8, "big"))
+            if self._profiles:
+                self._store.put(f"push/{self._name}/until", int(now_s).to_bytes(8, "big"))
+            self.on_sent()
         elif retries > 0:
             self._arm(float(self.settings.repetition_s), retries - 1)
 

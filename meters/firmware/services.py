@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from meters.firmware.alarms import Alarms
 from meters.firmware.clock import MeterClock
 from meters.firmware.device_keys import DeviceKeys
 from meters.firmware.events import EventRecorder
 from meters.firmware.image_machine import Machine
+from meters.firmware.line_watch import LineWatch
 from meters.firmware.measurements import Measurements
 from meters.firmware.push import Pusher
 from meters.firmware.scheduler import RtcScheduler
@@ -19,6 +21,7 @@ from meters.firmware.security import SecretStore
 from meters.firmware.storage import RecordStore
 from meters.firmware.supply_control import SupplyControl
 from meters.firmware.tables import Tables
+from meters.firmware.tamper import TamperWatch
 from meters.firmware.watch import ThresholdWatch
 from meters.identity import MeterIdentity
 from meters.models.schema import MeterModel, ObjectRow
@@ -67,6 +70,9 @@ class Services:
     image: ImageUpdate
     machine: Machine
     """Where the routines of the program run."""
+    alarms: Alarms
+    tamper: TamperWatch
+    line: LineWatch
     row_values: dict[str, object]
     """What rows of the model mean, shared by all its meters (see `shared`)."""
     associations: list[Association] = field(default_factory=list)

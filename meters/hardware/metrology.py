@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meters.hardware.world import World
+from protocols.errors import LocalProtocolError
 from protocols.loads import ConstantLoad, LoadSegment, LoadSource, PhaseLoad
 
 __all__ = ["ConstantLoad", "Energies", "Instant", "LoadSegment", "LoadSource", "Metrology", "PhaseLoad", "PhaseReading"]
@@ -94,6 +95,13 @@ class Instant:
         return 1.0 if apparent_va == 0 else abs(self.active_power_w) / apparent_va
 
 
+def _at_voltage(load: PhaseLoad, voltage_v: float | None) -> PhaseLoad:
+    """The load of a phase whose voltage the bench has taken over."""
+    if voltage_v is None:
+        return load
+    return replace(load, u_v=voltage_v) if voltage_v > 0 else PhaseLoad(0.0, 0.0, 0.0)
+
+
 class Metrology:
     """`energies` and `instant` are the firmware's; the accumulators are volatile and start at 0 with the supply.
 
@@ -109,13 +117,23 @@ class Metrology:
         self._contact_closed = True
         self._reversed = False
         self._interrupted = False
+        self._neutral_present = True
+        self._voltages_v: dict[int, float] = {}
         self._integrated_us = self._now_us()
         self._totals = [0] * 8
         self._delivered = Energies()
         self.on_change: list[Callable[[], None]] = []
         """Called after supply, mains or contact changed: with them, what the home behind takes from the grid."""
 
+        self.on_disturbed: list[Callable[[], None]] = []
+        """The chip's signal that voltages, currents or the neutral have changed abruptly."""
+
     # the firmware's face
+
+    @property
+    def neutral_present(self) -> bool:
+        """Whether the neutral conductor is connected. Without it the chip counts on, against a virtual neutral."""
+        return self._neutral_present
 
     def energies(self) -> Energies:
         """Energies since the supply came."""
@@ -169,11 +187,33 @@ class Metrology:
         """From now on this is the load."""
         self._integrate()
         self._source = source
+        self._signal_disturbance()
 
     def reverse_current(self, reversed_: bool = True) -> None:
         """Swap the current terminals: the chip sees energy flow the other way."""
         self._integrate()
         self._reversed = reversed_
+        self._signal_disturbance()
+
+    def lose_neutral(self, lost: bool = True) -> None:
+        """Disconnect the neutral conductor, or connect it again."""
+        self._neutral_present = not lost
+        self._signal_disturbance()
+
+    def set_voltage(self, phase: int, voltage_v: float | None) -> None:
+        """From now on this phase (from 1) has that voltage instead of the load source's; None: the source's again.
+
+        Loads take the same power at another voltage, and none at 0 V. Raises LocalProtocolError for a phase that is
+        not there, or a negative voltage.
+        """
+        if not 1 <= phase <= self.phase_count or (voltage_v is not None and not 0 <= voltage_v < math.inf):
+            raise LocalProtocolError(f"phase {phase} of {self.phase_count} at {voltage_v} V")
+        self._integrate()
+        if voltage_v is None:
+            self._voltages_v.pop(phase - 1, None)
+        else:
+            self._voltages_v[phase - 1] = voltage_v
+        self._signal_disturbance()
 
     @property
     def flowing(self) -> bool:
@@ -191,11 +231,18 @@ class Metrology:
         for listener in self.on_change:
             listener()
 
+    def _signal_disturbance(self) -> None:
+        for listener in tuple(self.on_disturbed):
+            listener()
+
     def _now_us(self) -> int:
         return round(self._world.utc_s() * _MICROSECONDS)
 
     def _phases_of(self, segment: LoadSegment) -> tuple[PhaseLoad, ...]:
-        return segment.phases[: self.phase_count]
+        phases = segment.phases[: self.phase_count]
+        if not self._voltages_v:
+            return phases
+        return tuple(_at_voltage(load, self._voltages_v.get(number)) for number, load in enumerate(phases))
 
     def _integrate(self) -> None:
         now_us = self._now_us()

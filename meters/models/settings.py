@@ -143,3 +143,5 @@ class PushSettings(FileModel):
     """What a push carries, in order: objects with class and attribute, or a companion profile's table by name."""
 
     objects: list[PushItem] = Field(min_length=1, max_length=16)
+    alarms: bool = False
+    """Begun by alarms, and not spread out."""

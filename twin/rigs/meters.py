@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from grid.household import Household
+from meters.hardware.enclosure import Enclosure
 from meters.hardware.flash import Flash
 from meters.hardware.metrology import NANOJOULES_PER_WH, Metrology
 from meters.hardware.power import PowerSupply
@@ -61,6 +62,10 @@ class RigMeter:
     @property
     def metrology(self) -> Metrology:
         return self.meter.metrology
+
+    @property
+    def enclosure(self) -> Enclosure:
+        return self.meter.enclosure
 
     @property
     def power(self) -> PowerSupply:

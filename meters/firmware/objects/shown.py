@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from meters.firmware.event_names import MeterEvent
 from meters.firmware.services import Services
 from meters.models.schema import ObjectRow
-from protocols.dlms.data import Data, double_long_unsigned, long64, octet_string, unsigned
+from protocols.dlms.data import Data, Tag, double_long_unsigned, long64, octet_string, unsigned
 from protocols.dlms.enums import DataAccessResult
 from protocols.dlms.objects import AccessDenied
 from protocols.dlms.security.certificates import CertificateType
@@ -72,6 +73,21 @@ def _write_parameter(services: Services, row: ObjectRow, value: Data) -> None:
     services.parameters.put(_parameter_key(row), value.value)
 
 
+def _clear_alarms(services: Services, row: ObjectRow, value: Data) -> None:
+    alarms = services.alarms
+    kept = _alarm_bits(value)
+    if kept & ~int(alarms.register):
+        raise AccessDenied(DataAccessResult.OTHER_REASON, "alarms are cleared, never set")
+    alarms.clear(kept)
+    services.events.record(MeterEvent.ALARM_REGISTER_CLEARED)
+
+
+def _alarm_bits(value: Data) -> int:
+    if value.tag != Tag.DOUBLE_LONG_UNSIGNED:
+        raise AccessDenied(DataAccessResult.TYPE_UNMATCHED)
+    return int(value.value)
+
+
 SHOWN = {
     "logical_device_name": Shown(
         lambda services, row: octet_string(services.identity.logical_device_name(services.model.manufacturer))
@@ -98,6 +114,12 @@ SHOWN = {
     "program_variable": Shown(
         lambda services, row: long64(services.machine.variables[row.settings["variable"]]), check=_one_variable
     ),
+    "alarm_register": Shown(lambda services, row: double_long_unsigned(int(services.alarms.register)), _clear_alarms),
+    "alarm_filter": Shown(
+        lambda services, row: double_long_unsigned(int(services.alarms.filter)),
+        lambda services, row, value: services.alarms.set_filter(_alarm_bits(value)),
+    ),
+    "alarm_descriptor": Shown(lambda services, row: double_long_unsigned(int(services.alarms.descriptor))),
     "text": Shown(lambda services, row: _text(str(row.settings.get("value", ""))), check=_one_text),
     "parameter": Shown(_read_parameter, _write_parameter, check=_one_text),
 }
