@@ -104,6 +104,8 @@ def reactive_target(
         target, response_s = share(power.var_pct, power.var_reference), 10.0
     elif power.power_factor_enabled and power.power_factor > 0.0:
         angle = math.acos(min(1.0, power.power_factor))
-        target = active_share * math.tan(angle) * (1.0 if power.over_excited else -1.0)
+        # At full power the apparent power is shared by the factor: active power gives way, the factor holds.
+        within_rating = min(active_share, apparent_pct * power.power_factor)
+        target = within_rating * math.tan(angle) * (1.0 if power.over_excited else -1.0)
         response_s = 10.0
     return max(-most, min(most, target)), response_s, min(room, most)

@@ -167,6 +167,15 @@ VOLT_WATT = Function(Curve(((106.0, 100.0), (110.0, 0.0))), False, 10.0)
 WATT_VAR = Function(Curve(((20.0, 0.0), (50.0, 0.0), (100.0, -44.0))), False, 10.0)
 
 
+CURVE_RANGES = {
+    "volt_var": ((77.0, 123.0), (-100.0, 100.0), (1.0, 90.0)),
+    "volt_watt": ((105.0, 110.0), (0.0, 100.0), (0.5, 60.0)),
+    "watt_var": ((-100.0, 100.0), (-100.0, 100.0), (0.0, 10.0)),
+}
+"""Of each control curve: x and y in percent, response time in s. From general knowledge of IEEE 1547-2018, like the
+other ranges; a reference voltage may lie from 95 to 105 %, and a curve's outer points 18 % beyond it."""
+
+
 @dataclass(frozen=True, slots=True)
 class DerSettings:
     """Everything that can be set. Curves are in percent; `check` holds them against a profile's ranges."""
@@ -194,11 +203,14 @@ class DerSettings:
         _within("maximum_w", self.maximum_w, 0.0, rating.active_w)
         _within("maximum_va", self.maximum_va, 0.0, rating.apparent_va)
         _within("maximum_var", self.maximum_var, 0.0, rating.reactive_var)
-        for name in ("volt_var", "watt_var"):
-            for _, share in getattr(self, name).curve.points:
-                _within(name, share, -100.0, 100.0)
-        for _, share in self.volt_watt.curve.points:
-            _within("volt_watt", share, 0.0, 100.0)
+        _within("enter service, low frequency", self.enter.low_hz, *profile.enter_low_hz)
+        _within("enter service, high frequency", self.enter.high_hz, *profile.enter_high_hz)
+        for name, function in (("volt_var", self.volt_var), ("volt_watt", self.volt_watt), ("watt_var", self.watt_var)):
+            x_range, y_range, response_range = CURVE_RANGES[name]
+            _within(f"{name}, response time", function.response_s, *response_range)
+            for x, y in function.curve.points:
+                _within(f"{name}, x of a point", x, *x_range)
+                _within(f"{name}, y of a point", y, *y_range)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +223,9 @@ class Profile:
     frequency: FrequencyTrips
     frequency_ranges: tuple[TripRange, TripRange, TripRange, TripRange]
     enter: EnterService
+    enter_low_hz: tuple[float, float]
+    """What the lowest frequency of entering service may be set to; the highest: `enter_high_hz`."""
+    enter_high_hz: tuple[float, float]
 
     def settings(self, category: Category, rating: Rating) -> DerSettings:
         """The profile's defaults for a category."""
@@ -234,13 +249,17 @@ _KENYA = FrequencyTrips(TripPoint(52.0, 0.16), TripPoint(52.0, 300.0), TripPoint
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("ieee1547-60", 60.0, 240.0, FREQUENCY_DEFAULTS, FREQUENCY_RANGES, EnterService()),
         Profile(
-            "ieee1547-50", 50.0, 230.0, FREQUENCY_DEFAULTS.scaled(_FIFTY), _scaled_ranges(_FIFTY),
-            EnterService(low_hz=49.58, high_hz=50.08),
+            "ieee1547-60", 60.0, 240.0, FREQUENCY_DEFAULTS, FREQUENCY_RANGES, EnterService(), (59.0, 59.9),
+            (60.1, 61.0),
         ),
         Profile(
-            "kenya", 50.0, 240.0, _KENYA, _scaled_ranges(_FIFTY), EnterService(low_hz=45.0, high_hz=52.0)
+            "ieee1547-50", 50.0, 230.0, FREQUENCY_DEFAULTS.scaled(_FIFTY), _scaled_ranges(_FIFTY),
+            EnterService(low_hz=49.58, high_hz=50.08), (49.17, 49.92), (50.08, 50.83),
+        ),
+        Profile(
+            "kenya", 50.0, 240.0, _KENYA, _scaled_ranges(_FIFTY), EnterService(low_hz=45.0, high_hz=52.0),
+            (45.0, 49.92), (50.08, 52.0),
         ),
     )
 }  # fmt: skip

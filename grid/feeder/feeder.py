@@ -22,7 +22,7 @@ from grid.pv import PvArray, Sky
 from protocols.errors import BadInputError, LocalProtocolError
 from protocols.loads import LoadSegment, LoadSource
 
-CONTROL_S = 5.0
+CONTROL_S = 1.0
 """How long inverters that move live with one voltage."""
 _MOVING_S = 1.0
 _FINE_S = 0.02
@@ -92,7 +92,9 @@ class Feeder:
         self._demand_w = np.zeros((len(self.meters), 3))
         self._demand_var = np.zeros((len(self.meters), 3))
         self._restless = bool(self.plants)
-        self._piece = self._open(start_s)
+        self._start_s = start_s
+        self._piece: Piece | None = None
+        """What began at `_start_s`; None until somebody asks for it."""
 
     # for meters and people who look
 
@@ -107,7 +109,7 @@ class Feeder:
     def piece_at(self, utc_s: float) -> Piece:
         """The piece of a time. Raises LocalProtocolError for a time that is forgotten."""
         self.advance(utc_s)
-        return self._piece if utc_s >= self._piece.start_s else self._history.at(utc_s)
+        return self._present() if utc_s >= self._start_s else self._history.at(utc_s)
 
     def phases_of(self, meter: str) -> tuple[int, ...]:
         return self._sites[self._index[meter]].phases
@@ -124,14 +126,17 @@ class Feeder:
     @property
     def next_change_s(self) -> float:
         """When the present piece ends, should nobody interfere (UTC)."""
-        return self._piece.end_s
+        return self._present().end_s
 
     def advance(self, utc_s: float) -> None:
         """Live until `utc_s`. Raises FeederError where the feeder cannot carry its loads."""
-        while self._piece.end_s <= utc_s:
-            end_s = self._piece.end_s
-            self._close(end_s)
-            self._piece = self._open(end_s)
+        while utc_s > self._start_s and self._present().end_s <= utc_s:
+            self._close(self._present().end_s)
+
+    def settle(self, utc_s: float) -> Energies:
+        """Live until `utc_s`, and the energies until then."""
+        self._interrupt(utc_s, lambda: None)
+        return replace(self.energies)
 
     # what happens to it
 
@@ -152,21 +157,24 @@ class Feeder:
         self, utc_s: float, *, voltage_pu: float | None = None, hz: float | None = None, over_s: float = 0.0
     ) -> None:
         """The grid above goes to another voltage or frequency, at once or within `over_s`."""
-        self._interrupt(
-            utc_s, lambda: self.supply.change(utc_s, voltage_pu=voltage_pu, hz=hz, over_s=over_s)
-        )  # fmt: skip
+        self._interrupt(utc_s, lambda: self.supply.change(utc_s, voltage_pu=voltage_pu, hz=hz, over_s=over_s))
 
     def _interrupt(self, utc_s: float, change: Callable[[], None]) -> None:
         self.advance(utc_s)
-        if utc_s < self._piece.start_s:
+        if utc_s < self._start_s:
             raise LocalProtocolError("the feeder's past cannot be changed")
-        if utc_s > self._piece.start_s:
+        if utc_s > self._start_s:
             self._close(utc_s)
         change()
         self._restless = bool(self.plants)
-        self._piece = self._open(utc_s)
+        self._piece = None
 
     # inside
+
+    def _present(self) -> Piece:
+        if self._piece is None:
+            self._piece = self._open(self._start_s)
+        return self._piece
 
     def _open(self, at_s: float) -> Piece:
         point = self.supply.at(at_s)
@@ -210,7 +218,8 @@ class Feeder:
             self._restless |= abs(share_pct - inverter.available_pct) > 100.0 * _SETTLED
             inverter.available_pct = share_pct
             phases = self._sites[index].phases
-            if self._sites[index].connected:
+            # Without sun the inverter is in standby, whatever its functions would ask for.
+            if self._sites[index].connected and share_pct > 0.0:
                 for phase in phases:
                     active_w[index, phase] -= inverter.active_w / len(phases)
                     reactive_var[index, phase] -= inverter.reactive_var / len(phases)
@@ -240,7 +249,8 @@ class Feeder:
         return min(end_s, start_s + CONTROL_S) if self._restless else end_s
 
     def _close(self, at_s: float) -> None:
-        piece = replace(self._piece, end_s=at_s)
+        piece = replace(self._present(), end_s=at_s)
+        self._start_s, self._piece = at_s, None
         self._restless = False
         for plant in self.plants.values():
             self._restless |= self._live(plant, piece)

@@ -204,3 +204,52 @@ def test_any_write_is_answered_and_never_leaves_settings_outside_their_ranges(of
         assert device.inverter.settings == before
     device.inverter.settings.check(device.inverter.profile, device.inverter.rating)
     assert len(device.registers()) == device.size
+
+
+def _adopted(device: SunSpecDevice, model: int, path: str, raw: int) -> int:
+    """Write a point of the second curve and ask for its adoption: 1 is done, 2 is failed."""
+    from grid.der.sunspec.bank import RegisterBank
+
+    _put(device, model, path, raw)
+    _put(device, model, "AdptCrvReq", 2)
+    bank = RegisterBank()
+    bank.registers[:] = device.registers()
+    return bank.get_int(model, "AdptCrvRslt")
+
+
+@pytest.mark.requirement("GRID-5")
+@pytest.mark.parametrize(
+    ("model", "path", "raw"),
+    [
+        (705, "Crv[1].Pri", 0),
+        (705, "Crv[1].VRef", 10300),
+        (705, "Crv[1].VRefAutoEna", 1),
+        (705, "Crv[1].RspTms", 2000),
+        (706, "Crv[1].Pt[0].V", 9000),
+        (707, "Crv[1].MomCess.ActPt", 1),
+        (710, "Crv[1].MayTrip.ActPt", 1),
+    ],
+)
+def test_a_curve_that_asks_for_what_cannot_be_is_not_adopted(model: int, path: str, raw: int) -> None:
+    device = _device()
+    before = device.inverter.settings
+    assert _adopted(device, model, path, raw) == 2
+    assert device.inverter.settings == before
+    assert device.refused == 1
+
+
+@pytest.mark.requirement("GRID-5")
+@pytest.mark.parametrize(("path", "raw"), [("ESHzLo", 45000), ("ESHzLo", 49930), ("ESHzHi", 52000)])
+def test_entering_service_outside_the_frequencies_of_the_standard_is_refused(path: str, raw: int) -> None:
+    from grid.der.sunspec.bank import RegisterBank
+    from grid.der.sunspec.points import to_registers
+
+    device, bank = _device(), RegisterBank()
+    placed = next(
+        item
+        for item in map(bank.at, range(len(bank.registers)))
+        if item and (item.model, item.point.path) == (703, path)
+    )
+    answer = device.write(BASE_ADDRESS + placed.offset, to_registers(placed.point.spec, raw))
+    assert answer is Answer.ILLEGAL_VALUE
+    assert device.inverter.settings.enter.low_hz == 49.58

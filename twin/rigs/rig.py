@@ -32,12 +32,14 @@ from twin.rigs.meters import NETWORK_NAME, RigMeter, build_meters
 from twin.rigs.options import DEFAULT_DATABASE, AirKind, DcuKind, RunOptions
 from twin.rigs.provisioning import Provision, provision
 from twin.rigs.radio import radio_numbers, radio_settings, timers_profile
+from twin.rigs.uplink_view import UplinkView
 from twin.rigs.watch import Watch
 from twin.scenarios.loading import LoadedScenario
 from twin.scenarios.schema import Scenario
 
 if TYPE_CHECKING:
     from twin.air.scapy_layers.pipeline import ScapyPipeline
+    from twin.grid.rig_grid import RigGrid
     from twin.rigs.qemu.dcu import QemuDcu
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,8 @@ class Rig:
         hes: Hes,
         equipment: Equipment,
         scapy: ScapyPipeline | None,
+        folder: RunFolder,
+        grid: RigGrid | None = None,
         spare_group_keys: Sequence[LinkKey] = (),
     ) -> None:
         self.loaded = loaded
@@ -80,7 +84,13 @@ class Rig:
         """The link to the head-end, which is the satellite's; None where there is no emulated one."""
         self.dcu = dcu
         self.hes = hes
+        self._grid = grid
+        self.folder = folder
+        """Where the run writes; a step names what it leaves there by `Record.attach`."""
         self._watch = Watch(trace)
+        self.uplink_view = _uplink_view(clock, dcu, equipment, trace)
+        """What is seen of ways, queue and clock; None where the concentrator has no such devices, or is a machine of
+        its own."""
         self.spare_group_keys = list(spare_group_keys)
         """Group keys that a rotation may bring into use, in their order."""
         self.scapy = scapy
@@ -114,6 +124,17 @@ class Rig:
             return self.meters[name]
         except KeyError:
             raise RigError(f"no meter {name!r} in this scenario; there are: {', '.join(self.meters)}") from None
+
+    @property
+    def has_grid(self) -> bool:
+        return self._grid is not None
+
+    @property
+    def grid(self) -> RigGrid:
+        """The feeder and its verbs. Raises RigError where the scenario has none."""
+        if self._grid is None:
+            raise RigError("this scenario has no grid; give it a feeder under the key 'grid'")
+        return self._grid
 
     @property
     def unhandled(self) -> list[str]:
@@ -207,8 +228,10 @@ async def open_rig(
         rig = Rig(
             loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes,
             equipment=equipment, scapy=scapy,
-            spare_group_keys=spares,
+            folder=folder, grid=_grid(scenario, meters, dcu, seeds, clock, trace, stack), spare_group_keys=spares,
         )  # fmt: skip
+        if rig.uplink_view is not None:
+            stack.callback(rig.uplink_view.stop)
         stack.push_async_callback(dcu.stop)
         dcu.start()
         await dcu.ready()
@@ -216,6 +239,35 @@ async def open_rig(
             clock.loop.call_later(meter.settings.installed_at_s, meter.power_on)
             stack.callback(meter.die)
         yield rig
+
+
+def _grid(
+    scenario: Scenario,
+    meters: dict[str, RigMeter],
+    dcu: RigDcu | QemuDcu,
+    seeds: Seeds,
+    clock: RunClock,
+    trace: EventTrace,
+    stack: AsyncExitStack,
+) -> RigGrid | None:
+    if scenario.grid is None:
+        return None
+    # Only a scenario with a feeder needs the numbers that come with it.
+    try:
+        from twin.grid.rig_grid import build_grid
+    except ModuleNotFoundError as error:
+        raise RigError(f"a scenario with a grid needs {error.name}: pip install 'openami-twin[grid]'") from error
+    grid = build_grid(scenario, meters, dcu, seeds, clock, trace)
+    stack.callback(grid.stop)
+    return grid
+
+
+def _uplink_view(
+    clock: RunClock, dcu: RigDcu | QemuDcu, equipment: Equipment, trace: EventTrace
+) -> UplinkView | None:
+    if not isinstance(dcu, RigDcu) or not (equipment.links or equipment.devices.have_time):
+        return None
+    return UplinkView(clock, dcu, equipment, trace)
 
 
 def _store_url(options: RunOptions, folder: RunFolder) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import AwareDatetime, Field, FiniteFloat, model_validator
 
 from meters.datafile import FileModel
+from twin.scenarios.grid_schema import GridSettings
 
 Position = tuple[FiniteFloat, FiniteFloat]
 """East and north of the scenario's origin, in metres."""
@@ -154,6 +155,8 @@ class Scenario(FileModel):
     """False: no air.pcap, for runs whose capture would be gigabytes."""
     vegetation: list[Vegetation] = []
     terrain: list[Terrain] = []
+    grid: GridSettings | None = None
+    """The feeder that the meters hang on; without it each has a supply of its own, as homes see it."""
     parameters: dict[str, Parameter] = {}
     script: list[ScriptRow] = Field(min_length=1)
 

@@ -257,6 +257,10 @@ def _read_curve(bank: RegisterBank, model: int, index: int, function: Function, 
         (bank.get_scaled(model, f"{base}Pt[{number}].{x}"), bank.get_scaled(model, f"{base}Pt[{number}].{y}"))
         for number in range(count)
     )
+    if model != 706 and bank.get_int(model, base + "Pri") != 1:
+        raise ValueError("the curve of reactive power has priority (Pri 1); other orders are not supported")
+    if model == 705:
+        _refuse_other_reference(bank, base)
     response_s = function.response_s if model == 712 else bank.get_scaled(model, base + "RspTms")
     reference = bank.get_int(model, base + "DeptRef")
     kept = function.reference if model == 706 else VarReference(reference)
@@ -265,11 +269,20 @@ def _read_curve(bank: RegisterBank, model: int, index: int, function: Function, 
     return Function(Curve(points), function.enabled, response_s, kept)
 
 
+def _refuse_other_reference(bank: RegisterBank, base: str) -> None:
+    """The curve's voltages are percent of nominal: what would shift them is refused, not ignored."""
+    if bank.get_scaled(705, base + "VRef") != 100.0 or bank.get_int(705, base + "VRefAutoEna") != 0:
+        raise ValueError("the reference voltage is nominal (VRef 100 %, VRefAutoEna 0); shift the curve's points")
+
+
 def _read_trips(bank: RegisterBank, model: int, index: int) -> tuple[TripPoint, TripPoint]:
     quantity, factor = ("V", 100.0) if model in {707, 708} else ("Hz", 1.0)
     base = f"Crv[{index}].MustTrip."
     if bank.get_int(model, base + "ActPt") != 2:
         raise ValueError("must-trip curves have two points: region 1, then region 2")
+    for region in ("MayTrip", "MomCess"):
+        if bank.get_int(model, f"Crv[{index}].{region}.ActPt") != 0:
+            raise ValueError(f"{region} follows from the category and cannot be set; leave its ActPt 0")
     points = [
         TripPoint(
             bank.get_scaled(model, f"{base}Pt[{number}].{quantity}") / factor,
