@@ -67,6 +67,8 @@ class Backhaul:
         self._is_up = True
         self._outages = 0
         self._free_at = {Way.UP: 0.0, Way.DOWN: 0.0}
+        self.pending_packets = 0
+        """Packets that are on the way now, lost ones included until they should have arrived."""
 
     @property
     def profile(self) -> BackhaulProfile:
@@ -108,9 +110,11 @@ class Backhaul:
             self._free_at[way] = start = start + size_bytes * 8 / rate_bps
             usage.sent_bytes += size_bytes
             usage.packets += 1
+        self.pending_packets += 1
         self.timers.call_at(start + delay_s, self._landed, way, arrived, lost, self._outages)
 
     def _landed(self, way: Way, arrived: Callable[[bool], None], lost: bool, outages: int) -> None:
+        self.pending_packets -= 1
         lost = lost or outages != self._outages
         if lost:
             self.usage[way].lost_packets += 1

@@ -33,6 +33,7 @@ from twin.rigs.options import DEFAULT_DATABASE, AirKind, DcuKind, RunOptions
 from twin.rigs.provisioning import Provision, provision
 from twin.rigs.radio import radio_numbers, radio_settings, timers_profile
 from twin.rigs.uplink_view import UplinkView
+from twin.rigs.uplink_view import UplinkView
 from twin.rigs.watch import Watch
 from twin.scenarios.loading import LoadedScenario
 from twin.scenarios.schema import Scenario
@@ -88,6 +89,9 @@ class Rig:
         self.folder = folder
         """Where the run writes; a step names what it leaves there by `Record.attach`."""
         self._watch = Watch(trace)
+        self.uplink_view = _uplink_view(clock, dcu, equipment, trace)
+        """What is seen of ways, queue and clock; None where the concentrator has no such devices, or is a machine of
+        its own."""
         self.uplink_view = _uplink_view(clock, dcu, equipment, trace)
         """What is seen of ways, queue and clock; None where the concentrator has no such devices, or is a machine of
         its own."""
@@ -232,6 +236,8 @@ async def open_rig(
         )  # fmt: skip
         if rig.uplink_view is not None:
             stack.callback(rig.uplink_view.stop)
+        if rig.uplink_view is not None:
+            stack.callback(rig.uplink_view.stop)
         stack.push_async_callback(dcu.stop)
         dcu.start()
         await dcu.ready()
@@ -260,6 +266,14 @@ def _grid(
     grid = build_grid(scenario, meters, dcu, seeds, clock, trace)
     stack.callback(grid.stop)
     return grid
+
+
+def _uplink_view(
+    clock: RunClock, dcu: RigDcu | QemuDcu, equipment: Equipment, trace: EventTrace
+) -> UplinkView | None:
+    if not isinstance(dcu, RigDcu) or not (equipment.links or equipment.devices.have_time):
+        return None
+    return UplinkView(clock, dcu, equipment, trace)
 
 
 def _uplink_view(

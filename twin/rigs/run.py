@@ -14,6 +14,7 @@ from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.options import AirKind, BrokerKind, DcuKind, RunOptions
 from twin.rigs.radio import timers_profile
 from twin.rigs.rig import Rig, open_rig
+from twin.rigs.uplink_pictures import uplink_figures
 from twin.scenarios.loading import LoadedScenario
 from twin.scenarios.playing import Progress, play, resolve_script
 
@@ -174,6 +175,7 @@ def _figures(rig: Rig) -> tuple[Figure, ...]:
             "channels",
             pictures.channel_picture(rig),
         ),
+        *uplink_figures(rig),
     )
 
 

@@ -42,28 +42,31 @@ def compare_all(rig: Rig, until_utc_s: float) -> Totals:
     )
 
 
-def _hold(record: Record, totals: Totals) -> None:
+def hold_rows(record: Record, totals: Totals) -> None:
+    """Every row once, none lost, none invented."""
     record.measure("rows on the meters' flash", totals.on_flash, limit=at_least(1))
     record.measure("rows that the database lacks", totals.missing, limit=equals(0))
     record.measure("rows that no meter has", totals.invented, limit=equals(0))
     record.measure("rows that are there twice", totals.doubled, limit=equals(0))
 
 
-def _midnight_after(rig: Rig, utc_s: float) -> float:
+def midnight_after(rig: Rig, utc_s: float) -> float:
     """The next local midnight, UTC."""
     offset_s = -60 * next(iter(rig.meters.values())).provision.model.time_zone_deviation_min
     return ((utc_s + offset_s) // _DAY_S + 1) * _DAY_S - offset_s
 
 
-async def _sleep_until(rig: Rig, utc_s: float) -> None:
+async def sleep_until(rig: Rig, utc_s: float) -> None:
+    """Until true time is there; at once if it is past."""
     await asyncio.sleep(max(0.0, utc_s - rig.clock.utc_s()))
 
 
-def _stored_bundles(rig: Rig) -> list[BundleRecord]:
+def stored_bundles(rig: Rig) -> list[BundleRecord]:
+    """Those that are in the database."""
     return [row for row in rig.hes.store.profiles.bundles() if row.status == BundleStatus.STORED]
 
 
-async def _next_bundle(rig: Rig) -> bool:
+async def next_bundle(rig: Rig) -> bool:
     """Wait until one more bundle is in the database."""
     counts = rig.trace.counts
     before = counts.get("hes.bundle", 0)
@@ -164,21 +167,21 @@ async def daily_bundle(rig: Rig, record: Record, days: int | None = None) -> Non
     if days is None:
         days = int(rig.loaded.values.get("days", 1))
     pushes: list[float] = []
-    midnight_s = _midnight_after(rig, rig.clock.utc_s())
+    midnight_s = midnight_after(rig, rig.clock.utc_s())
 
     def note(kind: str, fields: dict[str, object]) -> None:
         if kind == "dcu-push":
             pushes.append(rig.clock.utc_s())
 
     rig.trace.listeners.append(note)
-    before = len(_stored_bundles(rig))
+    before = len(stored_bundles(rig))
     for _ in range(days):
-        midnight_s = _midnight_after(rig, rig.clock.utc_s())
-        await _sleep_until(rig, midnight_s)
+        midnight_s = midnight_after(rig, rig.clock.utc_s())
+        await sleep_until(rig, midnight_s)
         pushes.clear()
-        await _next_bundle(rig)
+        await next_bundle(rig)
     rig.trace.listeners.remove(note)
-    bundles = _stored_bundles(rig)
+    bundles = stored_bundles(rig)
     record.measure("bundles stored, one a day", len(bundles) - before, limit=equals(days))
     record.measure("notifications of the last night", len(pushes), limit=at_least(len(rig.meters)))
     spread_s = max(pushes, default=0.0) - min(pushes, default=0.0)
@@ -188,7 +191,7 @@ async def daily_bundle(rig: Rig, record: Record, days: int | None = None) -> Non
     record.measure("rows of it that meters pushed", last.pushed if last else 0, limit=at_least(1))
     record.measure("size of the last bundle", last.size_bytes if last else 0, unit="B")
     record.measure("in the database after midnight", rig.clock.utc_s() - midnight_s, unit="s", limit=at_most(_BUNDLE_S))
-    _hold(record, compare_all(rig, midnight_s))
+    hold_rows(record, compare_all(rig, midnight_s))
 
 
 @step("a day without uplink, and a power cut of the DCU", timeout_s=4 * _DAY_S, requirement="UC-IV.2")
@@ -196,24 +199,24 @@ async def uplink_outage(rig: Rig, record: Record, hours: float = 24.0, dcu_off_s
     """The backhaul is cut; just when the meters push, the DCU loses its power, too. Nothing lost, nothing doubled."""
     if rig.backhaul is None:
         raise SkipStep("the backhaul is real here")
-    before = len(_stored_bundles(rig))
-    midnight_s = _midnight_after(rig, rig.clock.utc_s() + 3600.0)
-    await _sleep_until(rig, midnight_s - hours / 2 * 3600.0)
+    before = len(stored_bundles(rig))
+    midnight_s = midnight_after(rig, rig.clock.utc_s() + 3600.0)
+    await sleep_until(rig, midnight_s - hours / 2 * 3600.0)
     cut_s = rig.clock.utc_s()
     rig.backhaul.cut()
-    await _sleep_until(rig, midnight_s + 60.0)
+    await sleep_until(rig, midnight_s + 60.0)
     rig.dcu.cut_power()
     await asyncio.sleep(dcu_off_s)
     rig.dcu.start()
-    await _sleep_until(rig, cut_s + hours * 3600.0)
+    await sleep_until(rig, cut_s + hours * 3600.0)
     record.measure("uplink down", (rig.clock.utc_s() - cut_s) / 3600.0, unit="h", limit=at_least(hours))
-    record.measure("bundles that came through", len(_stored_bundles(rig)) - before, limit=equals(0))
+    record.measure("bundles that came through", len(stored_bundles(rig)) - before, limit=equals(0))
     rig.backhaul.restore()
     back_s = rig.clock.utc_s()
-    await _next_bundle(rig)
+    await next_bundle(rig)
     record.measure("bundle stored after the uplink's return", rig.clock.utc_s() - back_s, unit="s")
-    record.measure("bundles stored", len(_stored_bundles(rig)) - before, limit=equals(1))
-    _hold(record, compare_all(rig, midnight_s))
+    record.measure("bundles stored", len(stored_bundles(rig)) - before, limit=equals(1))
+    hold_rows(record, compare_all(rig, midnight_s))
 
 
 @step("event logs are in the bundle", timeout_s=2 * _DAY_S, requirement="UC-IV.3")
@@ -226,7 +229,7 @@ async def logs_in_the_bundle(rig: Rig, record: Record, meter: str, log: str = "l
     record.measure(
         "tamper events of the meter at the head-end", sum(code in wanted for code in found), limit=at_least(1)
     )
-    from_bundles = {row.source for row in rows} & {bundle.bundle_id for bundle in _stored_bundles(rig)}
+    from_bundles = {row.source for row in rows} & {bundle.bundle_id for bundle in stored_bundles(rig)}
     record.measure("bundles that brought them", len(from_bundles), limit=at_least(1))
     logs = {row.name for row in rig.hes.store.profiles.all_rows(target.serial) if row.name.startswith("log-")}
     record.measure("logs of the meter with events", ", ".join(sorted(logs)))
