@@ -7,6 +7,8 @@
      "broker": {"host": "192.0.2.1", "port": 8883, "client_id": "dcu-1", "username": "...", "password": "...",
                 "tls": {"ca_file": "...", "certificate_file": "...", "key_file": "...", "server_name": "..."}}}
 
+`uplink`, `modem` and `time` name the devices beside the concentrator, as docs/dev/uplink.md shows; each may hold a
+`policy` with the numbers of `UplinkPolicy`, `ModemPolicy` or `TimePolicy`.
 `collection` may hold `local_offset_s`, local time minus UTC. `identity`, for meters of security suite 1, holds the PEM
 texts of `DeviceIdentity`.
 `dlms`, `registration` and `limits` may hold the fields of `DlmsTimeouts`, `RegistrationPolicy` and the limits of
@@ -20,9 +22,11 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 from dcu.config import CollectionPolicy, DcuConfig, DlmsTimeouts, RegistrationPolicy
+from dcu.config_sections import Section, unique
+from dcu.device_config import DevicePlaces, take_devices
 from dcu.identity import ClientKeys, DeviceIdentity
 from protocols.dlms.security.signing import RandomSigner
 from protocols.errors import BadInputError, LocalProtocolError
@@ -31,7 +35,6 @@ from protocols.mesh.config import RadioSettings
 from protocols.mesh.timers import profile_named
 from protocols.rcp.codes import ChannelFunction
 
-T = TypeVar("T")
 _LIMITS = ("parallel_readings", "max_meters", "outbox_limit_bytes")
 _MESH_TEXTS = ("network_name", "timers_profile")
 
@@ -69,6 +72,7 @@ class Provisioning:
     storage: Path
     radio_baud: int = 921600
     trace_file: Path | None = None
+    devices: DevicePlaces = DevicePlaces()
 
 
 def load(path: Path) -> Provisioning:
@@ -79,94 +83,21 @@ def load(path: Path) -> Provisioning:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise BadInputError(f"cannot read the configuration: {reason}", file=str(path)) from error
     try:
-        content = json.loads(text, object_pairs_hook=_unique)
+        content = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise BadInputError(f"is not JSON: {error.msg}", file=str(path), line=error.lineno) from None
     except ValueError as error:
         raise BadInputError(str(error), file=str(path)) from None
     try:
-        return _provisioning(_Section(content, ""), path.parent)
+        return _provisioning(Section(content, ""), path.parent)
     except BadInputError as error:
         raise BadInputError(error.args[0].removeprefix(f"{error.key}: "), file=str(path), key=error.key) from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"key {name!r} is there twice")
-    return dict(pairs)
-
-
-class _Section:
-    """One JSON object, whose members are taken one by one; what is left over is unknown."""
-
-    def __init__(self, content: object, name: str) -> None:
-        if not isinstance(content, dict):
-            raise BadInputError("must be an object", key=name or None)
-        self._content: dict[str, Any] = dict(content)
-        self._name = name
-
-    def key(self, name: str) -> str:
-        return f"{self._name}.{name}" if self._name else name
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._content
-
-    def take(self, name: str) -> Any:
-        if name not in self._content:
-            raise BadInputError("is missing", key=self.key(name))
-        return self._content.pop(name)
-
-    def section(self, name: str) -> _Section:
-        return _Section(self.take(name), self.key(name))
-
-    def text(self, name: str) -> str:
-        value = self.take(name)
-        if not isinstance(value, str) or not value:
-            raise BadInputError("must be a text", key=self.key(name))
-        return value
-
-    def octets(self, name: str, size_bytes: int) -> bytes:
-        value = self.take(name)
-        if not isinstance(value, str) or re.fullmatch(f"[0-9a-fA-F]{{{2 * size_bytes}}}", value) is None:
-            raise BadInputError(f"must be {size_bytes} octets in hexadecimal", key=self.key(name))
-        return bytes.fromhex(value)
-
-    def integer(self, name: str, minimum: int, maximum: int) -> int:
-        value = self.take(name)
-        if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-            raise BadInputError(f"must be an integer of {minimum} to {maximum}", key=self.key(name))
-        return value
-
-    def number(self, name: str, minimum: float, maximum: float) -> float:
-        value = self.take(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not minimum <= value <= maximum:
-            raise BadInputError(f"must be a number of {minimum:g} to {maximum:g}", key=self.key(name))
-        return float(value)
-
-    def numbers(self, of: type[T]) -> T:
-        """A dataclass of positive numbers, all with defaults."""
-        hints = get_type_hints(of)
-        found: dict[str, Any] = {}
-        for row in dataclasses.fields(of):  # type: ignore[arg-type]
-            if row.name not in self:
-                continue
-            value = self.take(row.name)
-            allowed = int if hints[row.name] is int else (int, float)
-            if isinstance(value, bool) or not isinstance(value, allowed) or value <= 0:
-                raise BadInputError("must be a positive number", key=self.key(row.name))
-            found[row.name] = value
-        self.end()
-        return of(**found)
-
-    def end(self) -> None:
-        for name in self._content:
-            raise BadInputError("is not a known key", key=self.key(name))
-
-
-def _provisioning(root: _Section, folder: Path) -> Provisioning:
+def _provisioning(root: Section, folder: Path) -> Provisioning:
     dcu = _dcu(root)
+    devices, policies = take_devices(root)
+    dcu = dataclasses.replace(dcu, uplink=policies.uplink, modem=policies.modem, time=policies.time)
     broker = _broker(root.section("broker"), folder)
     known: dict[str, Any] = {}
     if "radio_baud" in root:
@@ -174,13 +105,18 @@ def _provisioning(root: _Section, folder: Path) -> Provisioning:
     if "trace_file" in root:
         known["trace_file"] = folder / root.text("trace_file")
     found = Provisioning(
-        dcu=dcu, broker=broker, radio_device=root.text("radio_device"), storage=folder / root.text("storage"), **known
+        dcu=dcu,
+        broker=broker,
+        radio_device=root.text("radio_device"),
+        storage=folder / root.text("storage"),
+        devices=devices,
+        **known,
     )
     root.end()
     return found
 
 
-def _dcu(root: _Section) -> DcuConfig:
+def _dcu(root: Section) -> DcuConfig:
     known: dict[str, Any] = {"dcu_id": root.text("dcu_id")}
     if re.fullmatch(DCU_ID_PATTERN, known["dcu_id"]) is None:
         raise BadInputError(f"must match {DCU_ID_PATTERN}", key="dcu_id")
@@ -206,7 +142,7 @@ def _dcu(root: _Section) -> DcuConfig:
     return DcuConfig(**known)
 
 
-def _identity(section: _Section, system_title: bytes) -> DeviceIdentity:
+def _identity(section: Section, system_title: bytes) -> DeviceIdentity:
     known = {row.name: section.text(row.name) for row in dataclasses.fields(DeviceIdentity)}
     section.end()
     identity = DeviceIdentity(**known)
@@ -218,7 +154,7 @@ def _identity(section: _Section, system_title: bytes) -> DeviceIdentity:
     return identity
 
 
-def _mesh(section: _Section) -> dict[str, Any]:
+def _mesh(section: Section) -> dict[str, Any]:
     known: dict[str, Any] = {name: section.text(name) for name in _MESH_TEXTS if name in section}
     if "timers_profile" in known:
         try:
@@ -239,7 +175,7 @@ def _mesh(section: _Section) -> dict[str, Any]:
     return known
 
 
-def _radio(section: _Section) -> RadioSettings:
+def _radio(section: Section) -> RadioSettings:
     hints = get_type_hints(RadioSettings)
     known: dict[str, Any] = {}
     for name, kind in hints.items():
@@ -266,7 +202,7 @@ def _channel_function(name: str, key: str) -> ChannelFunction:
         raise BadInputError(f"must be one of {known}", key=key) from None
 
 
-def _broker(section: _Section, folder: Path) -> BrokerAddress:
+def _broker(section: Section, folder: Path) -> BrokerAddress:
     known: dict[str, Any] = {"host": section.text("host"), "port": section.integer("port", 1, 65535)}
     known["client_id"] = section.text("client_id")
     for name in ("username", "password"):
