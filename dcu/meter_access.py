@@ -65,11 +65,7 @@ class MeterAccess:
                 raise RouteBrokenError("the mesh has no route to the meter now, and looks for one")
             if ends_s is not None and ends_s - now_s < min(self._usual_s, now_s - began_s):
                 raise TooLateError(f"other meters were asked before it for {now_s - began_s:.1f} s")
-            try:
-                yield
-            except asyncio.CancelledError:
-                self._usual_s = max(self._usual_s, loop.time() - now_s)
-                raise
+            yield
             self._usual_s += _WEIGHT * (loop.time() - now_s - self._usual_s)
 
     def changed(self, meter: Meter) -> None:

@@ -20,6 +20,8 @@ from protocols.rcp.messages import NO_PAN, Received
 _VERSION_LEAP = 64
 _VERSIONS = 0x1_0000
 _PANS_MAX = 8
+_SIZE_STEP = 1.5
+"""By how much the PAN must have grown or shrunk to be worth telling."""
 
 SendDiscovery = Callable[[FrameType, PayloadElements, int], None]
 """Frame type, elements, key index (0: unsecured)."""
@@ -78,6 +80,7 @@ class Discovery:
         self._state = JoinState.OFF
         self.pan_version = core.config.start_count * _VERSION_LEAP % _VERSIONS
         self.pan_size = 1
+        self._told_size = 1
         self.broadcast_schedule_id = 0
         self.target: bytes | None = None
         """Whose advertisement decided for the PAN: the neighbour to authenticate through."""
@@ -143,6 +146,19 @@ class Discovery:
         self._gtk_hashes = self._keys.hashes()
         self._pc.reset(self._core.now)
 
+    def resize(self, size: int) -> None:
+        """So many nodes are in the PAN: from the root's table there, from those nearer to the root elsewhere.
+
+        What all nodes do at once is spread over a time that grows with it, so a size that has changed much is told on
+        soon: nodes that joined early would go on taking a town for a hamlet.
+        """
+        self.pan_size = size
+        if self._state is JoinState.OPERATIONAL and not self._is_told():
+            self._pa.reset(self._core.now)
+
+    def _is_told(self) -> bool:
+        return self._told_size <= self.pan_size * _SIZE_STEP and self.pan_size <= self._told_size * _SIZE_STEP
+
     # what goes out
 
     def _solicit(self) -> None:
@@ -162,6 +178,7 @@ class Discovery:
         self._send(FrameType.PCS, elements, 0)
 
     def _send_pa(self) -> None:
+        self._told_size = self.pan_size
         elements = PayloadElements(
             unicast_schedule=self._core.config.radio.unicast_schedule(),
             pan=PanInformation(pan_size=min(self.pan_size, 0xFFFF), routing_cost=self._path_cost()),
@@ -207,9 +224,9 @@ class Discovery:
         if self._state is JoinState.SELECT_PAN:
             self._consider(frame, pan)
         elif frame.pan_id == self._core.pan_id:
-            if self._core.config.role is not Role.ROOT:
-                self.pan_size = pan.pan_size
-            if self._state is JoinState.OPERATIONAL:
+            if self._core.config.role is not Role.ROOT and pan.routing_cost < self._path_cost():
+                self.resize(pan.pan_size)
+            if self._state is JoinState.OPERATIONAL and self._is_told():
                 self._pa.hear_consistent()
 
     def _consider(self, frame: Received, pan: PanInformation) -> None:

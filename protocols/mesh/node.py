@@ -334,8 +334,9 @@ class MeshNode:
             self._core.trace("mesh.malformed", source=frame.source.hex(), error=str(error))
 
     def _note_size(self) -> None:
+        """The root counts the PAN's nodes, the others hear of it."""
         if self._routing.is_root:
-            self._discovery.pan_size = self._routing.node_count
+            self._discovery.resize(self._routing.node_count)
         else:
             self._routing.set_network_size(self._discovery.pan_size)
 
@@ -354,6 +355,8 @@ class MeshNode:
                 self._delivery.link_source = frame.source
                 self._delivery.is_broadcast = frame.destination is None
                 self._forwarder.receive(packet, frame.source)
+                if self._routing.is_root:
+                    self._note_size()
 
     def _send_discovery(self, frame_type: FrameType, elements: PayloadElements, key_index: int) -> None:
         self.counters[f"{frame_type.name.lower()}_sent"] += 1

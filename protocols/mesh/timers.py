@@ -130,8 +130,16 @@ class TimersProfile:
         In a large PAN it grows with the hops too, about the square root of the size: around the root all of them share
         one channel.
         """
-        width = max(1.0, math.sqrt(network_size) / _DAOS_PER_DELAY)
-        return self.dao_delay_s * max(1.0, network_size / _DAOS_PER_DELAY * width)
+        return self.dao_delay_s * max(1.0, network_size / _DAOS_PER_DELAY * self._width(network_size))
+
+    def dao_ack_wait_s(self, network_size: int) -> float:
+        """How long a DAO-ACK may take: repeated sooner, DAOs of a large PAN would meet their own acknowledgements."""
+        return self.dao_ack_timeout_s * self._width(network_size)
+
+    @staticmethod
+    def _width(network_size: int) -> float:
+        """Grows with the hops of a large PAN, about the square root of its size; 1 for a small one."""
+        return max(1.0, math.sqrt(network_size) / _DAOS_PER_DELAY)
 
     @property
     def path_lifetime_s(self) -> float:

@@ -18,6 +18,7 @@ from protocols.mesh.events import (
     RouteSuspect,
 )
 from protocols.mesh.join import JoinState
+from protocols.mesh.wisun import FrameType, PayloadElements
 
 # Root 0; 1 to 4 hear it; 5 to 8 hear two of those each; 9 to 12 hear two of those each: three hops.
 VILLAGE = [
@@ -230,6 +231,43 @@ def test_quiet_hours_cost_few_frames() -> None:
     bench.run_for(4 * 3600.0)
     per_node_and_hour = (len(bench.frames) - before) / 13 / 4
     assert per_node_and_hour < 12
+
+
+def sizes_told(bench: Bench, since: float) -> list[int]:
+    """Of how many nodes the PAN has the PAs since then speak."""
+    found = [PayloadElements.decode(frame.payload_ies).pan for frame in bench.frames_of(FrameType.PA, since)]
+    return [pan.pan_size for pan in found if pan is not None]
+
+
+def test_nodes_that_joined_early_hear_how_large_the_mesh_has_become() -> None:
+    """They spread what all do at once over a time that grows with it."""
+    bench = Bench(VILLAGE)
+    for number in range(13):
+        bench.power_on(number)
+        bench.run_for(20.0)
+    bench.run_until(bench.joined, 60.0)
+    bench.run_for(30.0)
+    since = bench.now
+    for number in (4, 8, 12):
+        bench.power_off(number)
+        bench.power_on(number)
+    bench.run_for(30.0)
+    assert len(sizes_told(bench, since)) >= 3
+    assert min(sizes_told(bench, since)) >= 13 / 1.5**2
+
+
+def test_fresh_routes_that_the_root_asks_for_are_not_acknowledged() -> None:
+    bench = village()
+    bench.run_for(60.0)
+    acknowledged, told = bench.nodes[0].counters["dao_ack_sent"], [n.counters["dao_sent"] for n in bench.nodes.values()]
+    bench.unlink(0, 1)
+    bench.unlink(0, 2)
+    bench.send(0, 5, b"x")
+    bench.run_until(lambda: bench.nodes[0].counters["dao_refresh"] == 1, 30.0)
+    bench.run_for(30.0)
+    tellers = sum(n.counters["dao_sent"] > before for n, before in zip(bench.nodes.values(), told, strict=True))
+    assert tellers >= 6
+    assert bench.nodes[0].counters["dao_ack_sent"] == acknowledged
 
 
 def test_datagrams_survive_losses_on_every_link() -> None:

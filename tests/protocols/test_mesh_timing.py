@@ -162,7 +162,7 @@ def test_a_dao_is_repeated_with_growing_waits_and_then_reported() -> None:
     while outcome is not DaoOutcome.FAILED:
         assert sender.deadline is not None
         at = sender.deadline
-        outcome = sender.handle(at)
+        outcome = sender.handle(at, 1)
         times.append(at)
     assert len(times) == 1 + BENCH.dao_retries + 1
     waits = [b - a for a, b in pairwise(times)]
@@ -173,13 +173,52 @@ def test_a_dao_is_repeated_with_growing_waits_and_then_reported() -> None:
 def test_only_the_awaited_acknowledgement_confirms() -> None:
     sender = DaoSender(BENCH, random.Random(1))
     sender.schedule(0.0, 0.0)
-    assert sender.handle(0.0) is DaoOutcome.SEND
+    assert sender.handle(0.0, 1) is DaoOutcome.SEND
     assert not sender.acknowledge((sender.sequence + 1) % 128, 1.0, 100.0)
     assert sender.path_sequence == 240
     assert sender.acknowledge(sender.sequence, 1.0, 100.0)
     assert not sender.acknowledge(sender.sequence, 1.0, 100.0)
     assert sender.deadline is not None
     assert 91.0 <= sender.deadline <= 101.0
+
+
+def confirmed_sender() -> DaoSender:
+    sender = DaoSender(BENCH, random.Random(1))
+    sender.schedule(0.0, 0.0)
+    assert sender.handle(0.0, 1) is DaoOutcome.SEND
+    assert sender.acknowledge(sender.sequence, 1.0, 100.0)
+    return sender
+
+
+def test_what_the_root_asks_everybody_for_needs_no_acknowledgement_and_does_not_replace_one() -> None:
+    sender = confirmed_sender()
+    due, sequence = sender.deadline, sender.path_sequence
+    assert due is not None
+    sender.schedule(2.0, 0.0, is_refresh=True)
+    assert sender.handle(2.0, 1) is DaoOutcome.REFRESH
+    assert sender.path_sequence == sequence + 1
+    assert (sender.state, sender.deadline) == (DaoState.CONFIRMED, due)
+    assert sender.handle(due, 1) is DaoOutcome.SEND
+
+
+def test_a_dao_with_news_is_acknowledged_even_if_the_root_asks_meanwhile() -> None:
+    unconfirmed = DaoSender(BENCH, random.Random(1))
+    unconfirmed.schedule(0.0, 0.0)
+    unconfirmed.schedule(0.0, 0.0, is_refresh=True)
+    assert unconfirmed.handle(0.0, 1) is DaoOutcome.SEND
+    waiting = unconfirmed
+    waiting.schedule(0.5, 0.0, is_refresh=True)
+    assert waiting.handle(0.5, 1) is DaoOutcome.SEND
+    for first, second in ((True, False), (False, True)):
+        sender = confirmed_sender()
+        sender.schedule(2.0, 0.0, is_refresh=first)
+        sender.schedule(2.0, 0.0, is_refresh=second)
+        assert sender.handle(2.0, 1) is DaoOutcome.SEND
+
+
+def test_an_answer_of_the_root_is_waited_for_longer_in_a_large_mesh() -> None:
+    assert BENCH.dao_ack_wait_s(16) == BENCH.dao_ack_timeout_s
+    assert BENCH.dao_ack_wait_s(400) == 5 * BENCH.dao_ack_timeout_s
 
 
 def test_an_earlier_dao_is_not_put_off() -> None:

@@ -88,10 +88,6 @@ class Rig:
         self._grid = grid
         self.folder = folder
         """Where the run writes; a step names what it leaves there by `Record.attach`."""
-        self._watch = Watch(trace)
-        self.uplink_view = _uplink_view(clock, dcu, equipment, trace)
-        """What is seen of ways, queue and clock; None where the concentrator has no such devices, or is a machine of
-        its own."""
         self.uplink_view = _uplink_view(clock, dcu, equipment, trace)
         """What is seen of ways, queue and clock; None where the concentrator has no such devices, or is a machine of
         its own."""
@@ -103,6 +99,8 @@ class Rig:
         clock.loop.set_exception_handler(self._note_unhandled)
         names = {meter.eui64: name for name, meter in meters.items()} | {parts.dcu_eui64: DCU_NODE}
         self.mesh = MeshView(names, DCU_NODE, trace)
+        # After the view, so that what is waited for has been noted when it is looked at.
+        self._watch = Watch(trace)
         air.medium.on_air.append(self.mesh.observe)
 
     def _note_unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

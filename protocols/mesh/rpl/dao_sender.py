@@ -23,6 +23,8 @@ class DaoOutcome(enum.Enum):
     NOTHING = enum.auto()
     SEND = enum.auto()
     """The owner sends a DAO with `sequence` and `path_sequence`."""
+    REFRESH = enum.auto()
+    """As SEND, but the DAO asks for no acknowledgement."""
     FAILED = enum.auto()
     """No DAO-ACK after all retries; a DAO is scheduled with a growing delay."""
 
@@ -39,9 +41,21 @@ class DaoSender:
         self.path_sequence = lollipop.INITIAL - 1
         self._retries = 0
         self._failures = 0
+        self._is_refresh = False
+        self._refresh_at: float | None = None
+        """When what the root has acknowledged must be told it again, however often it asks meanwhile."""
 
-    def schedule(self, now: float, longest_delay_s: float) -> None:
-        """Send a DAO within that time; one that is already due earlier stays."""
+    def schedule(self, now: float, longest_delay_s: float, *, is_refresh: bool = False) -> None:
+        """Send a DAO within that time; one that is already due earlier stays.
+
+        `is_refresh`: the root has asked everybody. Who has nothing new to tell asks for no acknowledgement then: that
+        halves what goes over the air around the root at its busiest, and a DAO that is lost takes nothing from what
+        the root knew.
+        """
+        if self.state is DaoState.CONFIRMED:
+            self._is_refresh = is_refresh
+        elif not is_refresh:
+            self._is_refresh = False
         when = now + self._rng.uniform(0.0, longest_delay_s)
         if self.state is DaoState.DELAYED and self.deadline is not None and self.deadline <= when:
             return
@@ -53,24 +67,30 @@ class DaoSender:
         self.deadline = None
         self._failures = 0
 
-    def handle(self, now: float) -> DaoOutcome:
+    def handle(self, now: float, network_size: int) -> DaoOutcome:
+        """What is due. An answer takes longer in a larger network (`TimersProfile.dao_ack_wait_s`)."""
         if self.deadline is None or now < self.deadline:
             return DaoOutcome.NOTHING
+        wait_s = self._profile.dao_ack_wait_s(network_size)
         if self.state is DaoState.WAITING:
             self._retries += 1
             if self._retries > self._profile.dao_retries:
-                return self._fail(now)
+                return self._fail(now, wait_s)
         else:
             self.sequence = lollipop.increment(self.sequence)
             self.path_sequence = lollipop.increment(self.path_sequence)
             self._retries = 0
+            if self._is_refresh:
+                self._is_refresh = False
+                self.state, self.deadline = DaoState.CONFIRMED, self._refresh_at
+                return DaoOutcome.REFRESH
             self.state = DaoState.WAITING
-        self.deadline = now + self._profile.dao_ack_timeout_s * (1 << self._retries) * self._rng.uniform(1.0, 1.25)
+        self.deadline = now + wait_s * (1 << self._retries) * self._rng.uniform(1.0, 1.25)
         return DaoOutcome.SEND
 
-    def _fail(self, now: float) -> DaoOutcome:
+    def _fail(self, now: float, wait_s: float) -> DaoOutcome:
         self._failures += 1
-        longest_s = self._profile.dao_ack_timeout_s * (1 << min(self._failures, _BACKOFF_DOUBLINGS_MAX))
+        longest_s = wait_s * (1 << min(self._failures, _BACKOFF_DOUBLINGS_MAX))
         self.state = DaoState.DELAYED
         self.deadline = now + self._rng.uniform(longest_s / 2, longest_s)
         return DaoOutcome.FAILED
@@ -81,5 +101,5 @@ class DaoSender:
             return False
         self.state = DaoState.CONFIRMED
         self._failures = 0
-        self.deadline = now + refresh_s * self._rng.uniform(0.9, 1.0)
+        self.deadline = self._refresh_at = now + refresh_s * self._rng.uniform(0.9, 1.0)
         return True

@@ -118,9 +118,9 @@ class RplRouter:
         if self._probe_at is not None and now >= self._probe_at:
             self._probe_at = None
             self._probe_parent()
-        outcome = self._dao.handle(now)
-        if outcome is DaoOutcome.SEND:
-            self._send_dao()
+        outcome = self._dao.handle(now, self.network_size)
+        if outcome is DaoOutcome.SEND or outcome is DaoOutcome.REFRESH:
+            self._send_dao(ack_requested=outcome is DaoOutcome.SEND)
         elif outcome is DaoOutcome.FAILED:
             self._dao_failed(now)
 
@@ -234,7 +234,7 @@ class RplRouter:
             if source != self._parents[0]:
                 self._dtsn_heard_at = now
                 self._probe_at = now + self._profile.dio.imin_s + self._rng.uniform(0.0, self._profile.dao_delay_s)
-            self._dao.schedule(now, self._spread_s())
+            self._dao.schedule(now, self._spread_s(), is_refresh=True)
             if self._trickle is not None:
                 self._trickle.reset(now)
 
@@ -381,7 +381,7 @@ class RplRouter:
 
     # DAO
 
-    def _send_dao(self) -> None:
+    def _send_dao(self, *, ack_requested: bool) -> None:
         if self.dodag_id is None or self._configuration is None or not self._parents:
             return
         assert self._prefix is not None
@@ -394,7 +394,8 @@ class RplRouter:
             )
             for eui64, control in zip(self._parents[:2], PATH_CONTROL_BY_PREFERENCE, strict=False)
         )
-        self._port.send_dao(Dao(self.instance_id, self._dao.sequence, self._port.own_address(), transits))
+        own = self._port.own_address()
+        self._port.send_dao(Dao(self.instance_id, self._dao.sequence, own, transits, ack_requested))
 
     def _address_of(self, eui64: bytes) -> bytes:
         """Interface identifiers come from EUI-64s everywhere in the DODAG, under the one prefix."""
