@@ -33,7 +33,6 @@ from twin.rigs.options import DEFAULT_DATABASE, AirKind, DcuKind, RunOptions
 from twin.rigs.provisioning import Provision, provision
 from twin.rigs.radio import radio_numbers, radio_settings, timers_profile
 from twin.rigs.uplink_view import UplinkView
-from twin.rigs.uplink_view import UplinkView
 from twin.rigs.watch import Watch
 from twin.scenarios.loading import LoadedScenario
 from twin.scenarios.schema import Scenario
@@ -234,8 +233,6 @@ async def open_rig(
         )  # fmt: skip
         if rig.uplink_view is not None:
             stack.callback(rig.uplink_view.stop)
-        if rig.uplink_view is not None:
-            stack.callback(rig.uplink_view.stop)
         stack.push_async_callback(dcu.stop)
         dcu.start()
         await dcu.ready()
@@ -266,17 +263,7 @@ def _grid(
     return grid
 
 
-def _uplink_view(
-    clock: RunClock, dcu: RigDcu | QemuDcu, equipment: Equipment, trace: EventTrace
-) -> UplinkView | None:
-    if not isinstance(dcu, RigDcu) or not (equipment.links or equipment.devices.have_time):
-        return None
-    return UplinkView(clock, dcu, equipment, trace)
-
-
-def _uplink_view(
-    clock: RunClock, dcu: RigDcu | QemuDcu, equipment: Equipment, trace: EventTrace
-) -> UplinkView | None:
+def _uplink_view(clock: RunClock, dcu: RigDcu | QemuDcu, equipment: Equipment, trace: EventTrace) -> UplinkView | None:
     if not isinstance(dcu, RigDcu) or not (equipment.links or equipment.devices.have_time):
         return None
     return UplinkView(clock, dcu, equipment, trace)
