@@ -72,7 +72,7 @@ class Provisioning:
     storage: Path
     radio_baud: int = 921600
     trace_file: Path | None = None
-    devices: DevicePlaces = DevicePlaces()
+    devices: DevicePlaces = field(default_factory=DevicePlaces)
 
 
 def load(path: Path) -> Provisioning:

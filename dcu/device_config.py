@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dcu.config import ModemPolicy, SimSlot, TimePolicy, UplinkPolicy
@@ -12,9 +12,7 @@ from dcu.config_sections import Section
 from dcu.uplink_manager import Way
 from protocols.errors import BadInputError
 
-_MODEM_NUMBERS = tuple(
-    row.name for row in dataclasses.fields(ModemPolicy) if row.name not in ("sims", "select_sim")
-)
+_MODEM_NUMBERS = tuple(row.name for row in dataclasses.fields(ModemPolicy) if row.name not in ("sims", "select_sim"))
 _MODEM_BAUD, _GPS_BAUD = 115_200, 9600
 PTP_EVENT_PORT, PTP_GENERAL_PORT = 319, 320
 
@@ -60,9 +58,9 @@ class DevicePlaces:
 class Policies:
     """What the same sections say of how the devices are used."""
 
-    uplink: UplinkPolicy = UplinkPolicy()
-    modem: ModemPolicy = ModemPolicy()
-    time: TimePolicy = TimePolicy()
+    uplink: UplinkPolicy = field(default_factory=UplinkPolicy)
+    modem: ModemPolicy = field(default_factory=ModemPolicy)
+    time: TimePolicy = field(default_factory=TimePolicy)
 
 
 def take_devices(root: Section) -> tuple[DevicePlaces, Policies]:
@@ -133,8 +131,10 @@ def _sim(section: Section) -> SimSlot:
 
 def _select_sim(section: Section) -> str:
     text = section.text("select_sim")
-    if re.fullmatch(r'AT[ -z|~]*\{slot\}[ -z|~]*', text) is None:
-        raise BadInputError("must be an AT command with {slot} for the number of the slot", key=section.key("select_sim"))
+    if re.fullmatch(r"AT[ -z|~]*\{slot\}[ -z|~]*", text) is None:
+        raise BadInputError(
+            "must be an AT command with {slot} for the number of the slot", key=section.key("select_sim")
+        )
     return text
 
 

@@ -31,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _LOOK_S = 3.0
 _SILENT_RETRY_S = 10.0
 _LONGEST_FORBID = 16
+_LONGEST_SEARCH = 8
 _EXPECTED = {
     "AT+CREG?": "+CREG:", "AT+CEREG?": "+CEREG:", "AT+CSQ": "+CSQ:", "AT+COPS?": "+COPS:", "AT+CPIN?": "+CPIN:",
     "AT+CGACT?": "+CGACT:",
@@ -100,6 +101,7 @@ class ModemDriver:
         self._forbidden: Technology | None = None
         self._forbidden_until_s = 0.0
         self._forbid_factor = 1
+        self._search_factor = 1
         self._allowed: WirelessService | None = None
         self._registrations: dict[str, Registration] = {}
         self._context_open = False
@@ -271,14 +273,16 @@ class ModemDriver:
     def _not_registered(self) -> None:
         self._context_open = False
         self._set(ModemState.SEARCHING)
-        if self._loop.time() - self._searching_since_s > self._policy.register_timeout_s:
+        if self._loop.time() - self._searching_since_s > self._policy.register_timeout_s * self._search_factor:
+            # With each round of the slots a little more patience: nobody is helped by a modem that never listens.
+            self._search_factor = min(self._search_factor * (2 if self.slot else 1), _LONGEST_SEARCH)
             self._next_slot("no network")
 
     async def _open_context(self) -> None:
         apn = self._policy.sims[self.slot].apn
         await self._ask(f'AT+CGDCONT=1,"IP","{apn}"')
         await self._ask("AT+CGACT=1,1", timeout_s=self._policy.connect_timeout_s)
-        self._context_open = True
+        self._context_open, self._search_factor = True, 1
         self._set(ModemState.READY)
 
     def _next_slot(self, why: str) -> None:

@@ -19,11 +19,12 @@ from typing import Any, TextIO
 
 from dcu import __version__
 from dcu.config_file import BrokerAddress, Provisioning
-from dcu.daemon import Dcu
+from dcu.device_lines import DeviceLines, keep_system_clock, make_uplink, system_clock
 from dcu.maintenance import MaintenancePort
-from dcu.mqtt_uplink import MqttOptions, MqttUplink, TlsOptions
+from dcu.mqtt_uplink import MqttOptions, TlsOptions
 from dcu.provisioning import ProvisioningStore
 from dcu.serial_link import SerialError, SerialLink, open_serial
+from dcu.station import Station
 from dcu.storage import FileStorage, StorageError
 from dcu.tasks import TaskGroup
 from dcu.update import UpdateError, Updater
@@ -76,7 +77,7 @@ class SystemKeys:
 
 
 class Concentrator:
-    """A `Dcu` with its real radio line and uplink. `on_lost(reason)` is called if the radio's line goes away.
+    """A `Station` with its real lines and ways. `on_lost(reason)` is called if the radio's line goes away.
 
     Raises SerialError, StorageError or BadInputError if it cannot begin.
     """
@@ -91,32 +92,49 @@ class Concentrator:
         rng = random.SystemRandom()
         self.provisioning = provisioning
         self._radio = open_serial(provisioning.radio_device, provisioning.radio_baud, loop, on_lost)
+        self._lines = DeviceLines(provisioning.devices, loop)
+        trace = FileTrace(trace_file, loop)
+        self._tasks = TaskGroup(loop, trace)
         try:
-            self.uplink = MqttUplink(_mqtt_options(provisioning.broker), loop, rng)
-            self._dcu = Dcu(
+            policy = provisioning.dcu.uplink
+            options = _mqtt_options(provisioning.broker)
+            self.uplink, ways = make_uplink(options, provisioning.devices, policy, loop, rng)
+            self._station = Station(
                 provisioning.dcu,
+                self._lines.devices,
                 loop=loop,
                 radio=self._radio,
-                uplink=self.uplink,
+                uplink=ways,
                 storage=FileStorage(provisioning.storage),
                 key_source=SystemKeys(),
                 rng=rng,
-                utc_s=time.time,
-                trace=FileTrace(trace_file, loop),
+                clock=system_clock(),
+                trace=trace,
             )
-            self._dcu.start()
+            self._station.start()
         except BaseException:
+            self._lines.close()
             self._radio.close()
             raise
+        keeper = self._station.keeper
+        if keeper is not None and provisioning.devices.sets_system_clock:
+            self._tasks.spawn(keep_system_clock(keeper, _set_realtime), "system clock")
 
     def counters(self) -> dict[str, dict[str, int]]:
-        return {part: dict(counter) for part, counter in self._dcu.counters().items()}
+        return {part: dict(counter) for part, counter in self._station.counters().items()}
+
+    def devices(self) -> dict[str, Any]:
+        """How the devices beside it are: for people at the maintenance line."""
+        return {**self._station.devices(), "troubles": dict(self._lines.troubles)}
 
     async def stop(self) -> None:
         """An orderly end."""
         try:
-            await self._dcu.stop()
+            await self._station.stop()
         finally:
+            self._tasks.cancel()
+            await self._tasks.wait()
+            self._lines.close()
             self._radio.close()
 
 
@@ -243,6 +261,7 @@ class Service:
             answer["dcu_id"] = concentrator.provisioning.dcu.dcu_id
             answer["uplink"] = concentrator.uplink.is_connected
             answer["counters"] = concentrator.counters()
+            answer["devices"] = concentrator.devices()
         if self._updater is not None:
             state = self._updater.state()
             answer["program"] = {"slot": state.slot, "status": state.status}
@@ -311,10 +330,14 @@ def _decoded(request: dict[str, Any], name: str) -> bytes:
         raise UpdateError(f"`{name}` is not base64") from error
 
 
+def _set_realtime(utc_s: float) -> None:
+    time.clock_settime(time.CLOCK_REALTIME, utc_s)
+
+
 def _set_clock(utc_s: object) -> None:
     if isinstance(utc_s, bool) or not isinstance(utc_s, (int, float)) or not 0 < utc_s < 2**32:
         raise BadInputError("must be seconds since 1970", key="utc_s")
     try:
-        time.clock_settime(time.CLOCK_REALTIME, utc_s)
+        _set_realtime(utc_s)
     except OSError as error:
         raise BadInputError(f"the clock cannot be set: {error.strerror}", key="utc_s") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -150,6 +151,32 @@ class Station:
         found = self.dcu.counters()
         parts = (("gps", self._gps), ("clock", self.keeper), ("modem", self._modem), ("ways", self.manager))
         return found | {name: Counter(part.counters) for name, part in parts if part is not None}
+
+    def devices(self) -> dict[str, dict[str, str | float | None]]:
+        """What clock, receiver, modem and ways say of themselves, by device; those that are not there are left out."""
+        found: dict[str, dict[str, str | float | None]] = {}
+        if self.keeper is not None:
+            quality = self.keeper.quality()
+            known = math.isfinite(quality.uncertainty_s)
+            found["clock"] = {
+                "state": self.keeper.state.value,
+                "source": quality.source.value,
+                "utc_s": self.utc_s(),
+                "uncertainty_s": quality.uncertainty_s if known else None,
+                "holdover_s": quality.holdover_s,
+                "rate_ppm": self.keeper.frequency_ppm,
+            }
+        if self._gps is not None:
+            found["gps"] = {"state": self._gps.state.value, "leap_s": self._gps.leap_s}
+        if self._modem is not None:
+            found["modem"] = {
+                **self._modem.describe(),
+                "rss_dbm": self._modem.rss_dbm,
+                "operator": self._modem.operator,
+            }
+        if self.manager is not None:
+            found["uplink"] = {"way": self.manager.way.value}
+        return found
 
     def _end(self) -> None:
         if self._gps is not None:

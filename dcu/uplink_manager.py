@@ -131,6 +131,7 @@ class UplinkManager:
         self._trials_needed = policy.return_after
         self._returned_s: float | None = None
         self._cellular: dict[str, str] = {}
+        self._was_ready = False
         self.way = Way.SATELLITE
         self.report: Callable[[str, dict[str, str]], None] = lambda kind, details: None
         self.counters: Counter[str] = Counter()
@@ -181,9 +182,11 @@ class UplinkManager:
         if self._listener is None:
             return
         found = self._modem.describe()
-        if found != self._cellular:
-            self._cellular = found
+        # What a search goes through is nobody's business: only what is ready, and that it no longer is.
+        was_ready, is_ready = self._was_ready, self._modem.is_ready
+        if found != self._cellular and (is_ready or was_ready):
             self.report(EVENT_CELLULAR, found)
+            self._cellular, self._was_ready = found, is_ready
         if self._modem.is_ready:
             self._detached.cancel()
         elif self.way is Way.CELLULAR and not self._detached.is_set:

@@ -60,7 +60,7 @@ class UplinkView:
         if self.has_ways:
             for lane in ("satellite", "cellular"):
                 self._set(lane, _UP if lane == "satellite" else _IDLE)
-            self._set("connected by", "none")
+            self._set("session", "none")
         trace.listeners.append(self._event)
         self._sample()
 
@@ -71,8 +71,14 @@ class UplinkView:
     @property
     def connected_by(self) -> str:
         """The way of the session now, "none" without one."""
-        current = self._state.current.get("connected by")
+        current = self._state.current.get("session")
         return "none" if current is None else current.state
+
+    @property
+    def waiting(self) -> int:
+        """Messages and bundles in the concentrator now; none without power."""
+        station = self._dcu.station
+        return 0 if station is None else station.counters()["outbox"]["waiting"] + len(station.dcu.waiting_bundles)
 
     @property
     def spans(self) -> list[LaneSpan]:
@@ -94,13 +100,13 @@ class UplinkView:
             case "dcu-uplink-way":
                 self._way = str(fields["way"])
                 if fields["reason"] == "connected":
-                    self._set("connected by", self._way)
+                    self._set("session", self._way)
             case "dcu-uplink" if fields["state"] == "down":
-                self._set("connected by", "none")
+                self._set("session", "none")
             case "dcu-uplink":
                 self.sessions_resumed += fields["session_present"] is True
             case "dcu-stopped":
-                self._set("connected by", "none")
+                self._set("session", "none")
 
     def _cellular(self) -> None:
         modem, link = self._equipment.modem, self._equipment.cellular
@@ -125,12 +131,10 @@ class UplinkView:
         station = self._dcu.station
         if station is None:
             return
-        counters = station.counters()
-        waiting = counters["outbox"]["waiting"] + len(station.dcu.waiting_bundles)
         offset_s = uncertainty_s = None
         source = ""
         if station.keeper is not None:
             quality = station.keeper.quality()
             offset_s = station.utc_s() - self._clock.utc_s()
             uncertainty_s, source = quality.uncertainty_s, quality.source.value
-        self.samples.append(Sample(self._clock.now(), waiting, offset_s, uncertainty_s, source))
+        self.samples.append(Sample(self._clock.now(), self.waiting, offset_s, uncertainty_s, source))

@@ -186,6 +186,8 @@ async def no_way_for_a_day(rig: Rig, record: Record, hours: float = 24.0, dcu_of
     record.measure("connected by", _way(rig), limit=equals(CELLULAR))
     satellite.restore()
     record.measure("bundles stored", len(stored_bundles(rig)) - before, limit=equals(1))
+    await asyncio.sleep(900.0)
+    record.measure("messages that still wait", _view(rig).waiting, limit=equals(0))
     hold_rows(record, compare_all(rig, midnight_s))
     record.measure("rows that came before an older one of their meter and table", _out_of_order(rig), limit=equals(0))
     ids = [(event.source, event.event_id) for event in rig.hes.events()]
