@@ -40,7 +40,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/SCENARIO-SEED if not given.")] = None,
     clock: Annotated[ClockKind | None, typer.Option(help="virtual, unless something real asks for real.")] = None,
     broker: Annotated[BrokerKind, typer.Option(help="MQTT broker between DCU and head-end.")] = BrokerKind.MEMORY,
-    dcu: Annotated[DcuKind, typer.Option(help="qemu runs the ARMv7 image, in real time.")] = DcuKind.NATIVE,
+    dcu: Annotated[DcuKind, typer.Option(help="qemu runs the ARMv7 image, on either clock.")] = DcuKind.NATIVE,
     db: Annotated[str, typer.Option(help="MDMS database: an SQLAlchemy URL.")] = DEFAULT_DATABASE,
     air: Annotated[AirKind, typer.Option(help="scapy dissects and rebuilds every frame on its way.")] = AirKind.BYTES,
     overrides: Annotated[
@@ -70,7 +70,7 @@ def run(
     with progress_bar(console) as bar:
         task = bar.add_task("setting up", total=None)
         if options.dcu is DcuKind.QEMU:
-            _prepare_dcu(console, lambda what: bar.update(task, description=what))
+            _prepare_dcu(console, options.clock, lambda what: bar.update(task, description=what))
 
         def show(title: str, result: CaseResult | None) -> None:
             bar.update(task, description=title)
@@ -84,16 +84,20 @@ def run(
     raise typer.Exit(exit_status(report.verdict))
 
 
-def _prepare_dcu(console: Console, show: Callable[[str], None]) -> None:
+def _prepare_dcu(console: Console, clock: ClockKind, show: Callable[[str], None]) -> None:
     """Build the image and its snapshot if this is the first time; a file or a pipe gets the progress as lines."""
-    from twin.rigs.qemu.dcu import prepare
+    import twin.rigs.lockstep.dcu as lockstep
+    import twin.rigs.qemu.dcu as qemu
 
     def progress(what: str) -> None:
         if not console.is_terminal:
             console.print(f"[dim]{what}[/]")
         show(what)
 
-    prepare(progress)
+    if clock is ClockKind.VIRTUAL:
+        lockstep.prepare(progress)
+    else:
+        qemu.prepare(progress)
 
 
 def _summary(console: Console, report: RunReport, folder: RunFolder, wall_s: float) -> None:

@@ -25,10 +25,11 @@ from twin.brokers.client import ClientOptions
 from twin.brokers.memory import MemoryBroker
 from twin.brokers.mosquitto import MosquittoBroker
 from twin.brokers.tls import Identity, RunAuthority
+from twin.brokers.transport import Connector
 from twin.clock.clocks import RunClock
 from twin.clock.seeds import Seeds, SystemKeys
 from twin.errors import RigError
-from twin.rigs.equipment import Equipment
+from twin.rigs.equipment import SATELLITE, Equipment
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.options import BrokerKind
 from twin.rigs.provisioning import Provision
@@ -122,6 +123,12 @@ class MemoryBrokerRig:
                 timeout_s=UplinkPolicy().probe_timeout_s,
             ),
         )
+
+    def dcu_connectors(self, equipment: Equipment) -> dict[str, Connector]:
+        """The ways to the broker for a concentrator that speaks MQTT itself."""
+        assert self.backhaul is not None
+        links = equipment.links or {SATELLITE: self.backhaul}
+        return {name: link.connector(self._broker.accept) for name, link in links.items()}
 
     def headend_uplink(self) -> Uplink:
         options = ClientOptions(HEADEND, HEADEND, self._parts.headend_password)

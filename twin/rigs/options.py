@@ -52,12 +52,15 @@ def choose(
 ) -> RunOptions:
     """The options that belong together. An outside broker runs in real time, and implies that clock.
 
+    The emulated concentrator runs on both: in lock-step on the virtual clock, where its broker is in memory.
+
     Raises BadInputError for the virtual clock with an outside broker or database.
     """
     outside = broker is not BrokerKind.MEMORY
-    if dcu is DcuKind.QEMU and not outside:
+    if dcu is DcuKind.QEMU and not outside and clock is ClockKind.REAL:
         raise BadInputError(
-            "the emulated concentrator needs a broker with sockets; use --broker mosquitto or --broker embedded",
+            "on the real clock the emulated concentrator needs a broker with sockets; use --broker mosquitto or "
+            "--broker embedded, or --clock virtual",
             key="--dcu qemu",
         )
     if clock is None:

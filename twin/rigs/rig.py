@@ -16,12 +16,12 @@ from protocols.ports import KeySource
 from twin.air.air import Air, AirSettings, Position, write_keys
 from twin.air.pipeline import FramePipeline
 from twin.air.radio import Radio
-from twin.clock.clocks import ClockKind, RunClock
+from twin.clock.clocks import ClockKind, RunClock, VirtualClock
 from twin.clock.seeds import KeyFactory, Seeds, SystemKeys
 from twin.errors import RigError
 from twin.hes.hes import Hes
 from twin.rigs.authority import RunAuthority
-from twin.rigs.brokers import BrokerRig, open_broker
+from twin.rigs.brokers import BrokerRig, MemoryBrokerRig, open_broker
 from twin.rigs.dcu import DcuClock, RigDcu
 from twin.rigs.dlms_identity import certified
 from twin.rigs.equipment import Equipment, open_equipment
@@ -40,6 +40,7 @@ from twin.scenarios.schema import Scenario
 if TYPE_CHECKING:
     from twin.air.scapy_layers.pipeline import ScapyPipeline
     from twin.grid.rig_grid import RigGrid
+    from twin.rigs.lockstep.dcu import LockstepDcu
     from twin.rigs.qemu.dcu import QemuDcu
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Rig:
         air: Air,
         meters: dict[str, RigMeter],
         broker: BrokerRig,
-        dcu: RigDcu | QemuDcu,
+        dcu: RigDcu | QemuDcu | LockstepDcu,
         hes: Hes,
         equipment: Equipment,
         scapy: ScapyPipeline | None,
@@ -200,10 +201,12 @@ async def open_rig(
                 None if access is None else (access.host, access.port), trace,
             )
         )  # fmt: skip
-        dcu: RigDcu | QemuDcu
+        dcu: RigDcu | QemuDcu | LockstepDcu
         if options.dcu is DcuKind.QEMU and identities is not None:
             raise RigError("radio.security certificates needs --dcu native: the guest is provisioned with a link key")
-        if options.dcu is DcuKind.QEMU:
+        if options.dcu is DcuKind.QEMU and isinstance(clock, VirtualClock):
+            dcu = _lockstep_dcu(scenario, parts, broker, equipment, clock, folder, dcu_radio, air, keys("dcu/machine"))
+        elif options.dcu is DcuKind.QEMU:
             dcu = await _emulated_dcu(scenario, parts, broker, clock, folder, dcu_radio, air)
         else:
             storage, dcu_keys, dcu_rng = _dcu_storage(clock, folder), keys("dcu"), seeds.stream("dcu")
@@ -245,7 +248,7 @@ async def open_rig(
 def _grid(
     scenario: Scenario,
     meters: dict[str, RigMeter],
-    dcu: RigDcu | QemuDcu,
+    dcu: RigDcu | QemuDcu | LockstepDcu,
     seeds: Seeds,
     clock: RunClock,
     trace: EventTrace,
@@ -263,7 +266,9 @@ def _grid(
     return grid
 
 
-def _uplink_view(clock: RunClock, dcu: RigDcu | QemuDcu, equipment: Equipment, trace: EventTrace) -> UplinkView | None:
+def _uplink_view(
+    clock: RunClock, dcu: RigDcu | QemuDcu | LockstepDcu, equipment: Equipment, trace: EventTrace
+) -> UplinkView | None:
     if not isinstance(dcu, RigDcu) or not (equipment.links or equipment.devices.have_time):
         return None
     return UplinkView(clock, dcu, equipment, trace)
@@ -324,6 +329,35 @@ async def _emulated_dcu(
     emulated = await asyncio.to_thread(prepare, lambda what: log.info("concentrator: %s", what))
     provisioning = guest_provisioning(_dcu_config(scenario, parts), broker.dcu_access)
     return QemuDcu(emulated, folder.path.absolute(), clock, radio, air, provisioning)
+
+
+def _lockstep_dcu(
+    scenario: Scenario,
+    parts: Provision,
+    broker: BrokerRig,
+    equipment: Equipment,
+    clock: VirtualClock,
+    folder: RunFolder,
+    radio: Radio,
+    air: Air,
+    keys: KeySource,
+) -> LockstepDcu:
+    from twin.rigs.lockstep.dcu import LockstepDcu, lockstep_provisioning, prepare
+    from twin.rigs.lockstep.protocol import Channel
+
+    assert isinstance(broker, MemoryBrokerRig)
+    lines = {Channel.GPS: equipment.devices.gps, Channel.MODEM: equipment.devices.modem}
+    return LockstepDcu(
+        prepare(lambda what: log.info("concentrator: %s", what)),
+        folder.path.absolute(),
+        clock,
+        radio,
+        air,
+        lockstep_provisioning(_dcu_config(scenario, parts), scenario.dcu.id, parts.dcu_password),
+        connectors={Channel[name.upper()]: way for name, way in broker.dcu_connectors(equipment).items()},
+        devices={channel: line for channel, line in lines.items() if line is not None},
+        keys=keys,
+    )
 
 
 def _dcu_config(scenario: Scenario, parts: Provision, identities: MeshIdentities | None = None) -> DcuConfig:

@@ -65,7 +65,7 @@ def bridge(line: SerialSocket, device: ByteLink) -> None:
 class Console:
     """The guest's console: its text, and a shell on it."""
 
-    def __init__(self, line: SerialSocket) -> None:
+    def __init__(self, line: ByteLink) -> None:
         self._line = line
         self._text = ""
         self._follower: Callable[[bytes], None] | None = None
@@ -121,7 +121,7 @@ class Console:
 class MaintenanceLine:
     """The host's end of the maintenance interface: requests and their answers, one JSON object a line."""
 
-    def __init__(self, line: SerialSocket) -> None:
+    def __init__(self, line: ByteLink) -> None:
         self._line = line
         self._rest = b""
         self._numbers = itertools.count(1)

@@ -1,0 +1,280 @@
+"""The concentrator of a rig as its ARMv7 image in virtual time: verbs of the native one, and of the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dcu.config import DcuConfig
+from images.dcu.build import Image, Vendor, build_image, default_cache
+from images.dcu.workshop import Progress
+from protocols.ports import ByteLink, KeySource
+from twin.air.air import Air
+from twin.air.radio import Radio
+from twin.brokers.transport import Connector
+from twin.clock.clocks import VirtualClock
+from twin.errors import RigError
+from twin.rigs.brokers import BrokerAccess
+from twin.rigs.lockstep.channels import SerialChannel, UplinkChannel
+from twin.rigs.lockstep.console import ConsoleLog
+from twin.rigs.lockstep.emulator import SNAPSHOT, EmulatorOptions
+from twin.rigs.lockstep.node import GuestNode, Phase, Tally
+from twin.rigs.lockstep.protocol import ENTROPY_BYTES, Channel, Record
+from twin.rigs.lockstep.snapshot import ready_card
+from twin.rigs.qemu.dcu import GuestProvisioning, guest_provisioning
+from twin.rigs.qemu.lines import Console, MaintenanceLine
+from twin.rigs.qemu.machine import CONSOLE_LOG, QEMU_LOG
+from twin.rigs.qemu.snapshot import copy_card
+
+_LOG = logging.getLogger(__name__)
+CARD = "dcu-flash.qcow2"
+LOOPBACK = "127.0.0.1"
+PORTS = {Channel.SATELLITE: 1883, Channel.CELLULAR: 1884}
+"""The loopback ports of the guest at which its ways to the broker begin."""
+DEVICES = "/dev/lockstep"
+START_TIMEOUT_S = 60.0
+BOOT_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run needs to start the concentrator in virtual time: the image, and a card with its snapshot."""
+
+    image: Image
+    card: Path
+    resumes_at_ns: int
+
+
+def prepare(progress: Progress, cache: Path | None = None, *, vendor: Vendor | None = None) -> Prepared:
+    """Build image and snapshot if the cache does not have them. Blocks; raises BuildError or RigError."""
+    cache = cache or default_cache()
+    image = build_image(cache, progress, vendor=vendor)
+    return Prepared(image, *ready_card(image, cache, progress))
+
+
+def lockstep_provisioning(config: DcuConfig, user: str, password: str) -> GuestProvisioning:
+    """As in real time, but with the agent's devices, and without TLS: its randomness would be the host's."""
+    made = guest_provisioning(config, BrokerAccess(LOOPBACK, PORTS[Channel.SATELLITE], user, password))
+    broker = {**made.config["broker"], "host": LOOPBACK}
+    return replace(made, config={**made.config, "radio_device": f"{DEVICES}/radio", "broker": broker})
+
+
+class GuestClock:
+    """The guest's own wall clock. A test may set it wrong, as somebody at its console could."""
+
+    def __init__(self, set_offset: Callable[[float], None]) -> None:
+        self._set_offset = set_offset
+        self._offset_s = 0.0
+
+    @property
+    def offset_s(self) -> float:
+        """What was asked for, in seconds ahead of true time."""
+        return self._offset_s
+
+    @offset_s.setter
+    def offset_s(self, value: float) -> None:
+        self._offset_s = value
+        self._set_offset(value)
+
+
+class LockstepDcu:
+    """One concentrator under test, in a machine whose time the run grants.
+
+    Its first start goes on from the snapshot, every later one is a cold boot with the flash as it was left.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        folder: Path,
+        clock: VirtualClock,
+        radio: Radio,
+        air: Air,
+        provisioning: GuestProvisioning,
+        *,
+        connectors: dict[Channel, Connector],
+        devices: dict[Channel, ByteLink],
+        keys: KeySource,
+    ) -> None:
+        """`connectors` are the ways to the broker by channel, `devices` what is on the serial lines but the radio."""
+        self._prepared = prepared
+        self._folder = folder
+        self._loop = clock.loop
+        self._run_clock = clock
+        self._radio = radio
+        self._air = air
+        self._provisioning = provisioning
+        self._devices = devices
+        self._keys = keys
+        self._card = folder / CARD
+        self._has_started = False
+        self._is_open = False
+        self._task: asyncio.Task[None] | None = None
+        self._setting: asyncio.Task[None] | None = None
+        self._failure: RigError | None = None
+        for name in (QEMU_LOG, CARD):  # an earlier run's
+            (folder / name).unlink(missing_ok=True)
+        self._log = ConsoleLog(folder / CONSOLE_LOG)
+        self._node = GuestNode(self._loop, self._log, on_record=self._received, on_failure=self._failed)
+        send = self._node.send
+        serial = (Channel.RADIO, Channel.MAINTENANCE, Channel.GPS, Channel.MODEM, Channel.SHELL)
+        self._lines = {channel: SerialChannel(channel, send) for channel in serial}
+        self._uplinks = {channel: UplinkChannel(channel, way, send) for channel, way in connectors.items()}
+        self._maintenance = MaintenanceLine(self._lines[Channel.MAINTENANCE])
+        self._console = Console(self._lines[Channel.SHELL])
+        self.clock = GuestClock(self._set_clock)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the machine has power."""
+        return self._node.phase is not Phase.OFF
+
+    @property
+    def tally(self) -> Tally:
+        """What crossed between run and guest, as both sides counted it."""
+        return self._node.tally
+
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Host's time (s) that was waited for the guest, and processor time that its emulator took; at the end."""
+        return self._node.waited_s, self._node.processor_s
+
+    def start(self) -> None:
+        """Power comes: radio and board start. Returns at once; `ready` waits."""
+        self._air.revive(self._radio.name)
+        self._power_on()
+
+    async def ready(self) -> None:
+        """Until the daemon runs with its identity. Raises RigError if the machine or the daemon does not come up."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        if self._failure is not None:
+            raise self._failure
+        self._is_open = True
+
+    async def stop(self) -> None:
+        """The end of the run: the machine goes off, and its flash is forgotten: it holds the run's keys."""
+        await self._abandon_start()
+        self._end(self._node.cut_power)
+        self._log.close(self._loop.time())
+        self._card.unlink(missing_ok=True)
+
+    def cut_power(self) -> None:
+        """Board and radio end at this instant; what is in flash stays."""
+        if self._task is not None:
+            self._task.cancel()
+        self._end(self._node.cut_power)
+        self._air.kill(self._radio.name)
+
+    async def pause(self) -> None:
+        """Stop the guest's processor, and its time."""
+        self._node.pause()
+
+    async def resume(self) -> None:
+        self._node.resume()
+
+    async def reset(self) -> None:
+        """Press the reset button: the board boots from cold, the radio goes on. Raises RigError if it stays away."""
+        await self._abandon_start()
+        self._end(self._node.cut_power)
+        self._power_on()
+        await self.ready()
+
+    async def shell(self, command: str, *, timeout_s: float = 60.0) -> str:
+        """The output of a command in the guest. Raises RigError if it fails."""
+        return await self._console.run(command, timeout_s=timeout_s)
+
+    async def status(self) -> dict[str, Any]:
+        """What the daemon says of itself over the maintenance line."""
+        return await self._maintenance.ask("status")
+
+    # inside
+
+    def _power_on(self) -> None:
+        is_first, self._has_started = not self._has_started, True
+        if is_first:
+            copy_card(self._prepared.card, self._card)
+        options = EmulatorOptions(
+            self._prepared.image, self._card, self._folder, self._run_clock.utc_s(),
+            snapshot=SNAPSHOT if is_first else None,
+        )  # fmt: skip
+        self._connect()
+        self._node.power_on(
+            options, self._keys.random_bytes(ENTROPY_BYTES), self._prepared.resumes_at_ns if is_first else None
+        )
+        self._task = self._loop.create_task(self._come_up(is_first), name="dcu-power-on")
+
+    def _connect(self) -> None:
+        """Join the guest's serial lines to what is beside it."""
+        host_end: ByteLink = self._radio.host
+        for channel, device in {Channel.RADIO: host_end, **self._devices}.items():
+            line = self._lines[channel]
+            line.on_data(device.write)
+            device.on_data(line.write)
+
+    async def _come_up(self, is_first: bool) -> None:
+        try:
+            if is_first:
+                await self._maintenance.wait_until_ready(timeout_s=START_TIMEOUT_S)
+                await self._maintenance.ask(
+                    "provision",
+                    config=self._provisioning.config,
+                    files=self._provisioning.files,
+                    utc_s=self._run_clock.utc_s(),
+                )
+            status = await self._maintenance.wait_until_ready(timeout_s=START_TIMEOUT_S if is_first else BOOT_TIMEOUT_S)
+        except (RigError, TimeoutError) as error:
+            self._fail(RigError(f"{error or 'no answer'}; the console's end:\n{self._log.tail()}"))
+        else:
+            _LOG.info("the concentrator is %s", status["state"])
+
+    def _received(self, record: Record) -> None:
+        if record.channel in self._uplinks:
+            self._uplinks[record.channel].received(record)
+        elif record.channel in self._lines:
+            self._lines[record.channel].received(record)
+        else:
+            _LOG.error("the guest opened a way that this run does not have: %s", record.channel.name.lower())
+
+    def _failed(self, error: RigError) -> None:
+        """The guest ended or hangs by itself."""
+        for uplink in self._uplinks.values():
+            uplink.abort()
+        self._air.kill(self._radio.name)
+        if self._task is not None:
+            self._task.cancel()
+        self._fail(error)
+
+    def _fail(self, error: RigError) -> None:
+        """Before the run is open this ends it; later it makes it an ERROR, and the run shows what follows from it."""
+        if self._failure is None:
+            self._failure = error
+        _LOG.error("%s", error)
+        if self._is_open:
+            self._loop.call_exception_handler({"message": "the emulated concentrator failed", "exception": error})
+
+    def _end(self, cut: Callable[[], None]) -> None:
+        cut()
+        for uplink in self._uplinks.values():
+            uplink.abort()
+
+    def _set_clock(self, offset_s: float) -> None:
+        utc_s = self._run_clock.utc_s() + offset_s
+        self._setting = self._loop.create_task(self._run_command(f"date -s @{utc_s:.0f}"), name="dcu-set-clock")
+
+    async def _run_command(self, command: str) -> None:
+        try:
+            await self.shell(command)
+        except RigError as error:
+            self._fail(error)
+
+    async def _abandon_start(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            if not task.done():
+                task.cancel()
+            await asyncio.wait([task])
