@@ -321,11 +321,6 @@ class Dcu:
         """Bundles that the head-end has not acknowledged, the oldest first."""
         return self._bundles.waiting
 
-    @property
-    def waiting_bundles(self) -> list[str]:
-        """Bundles that the head-end has not acknowledged, the oldest first."""
-        return self._bundles.waiting
-
     async def ping(self, eui64: bytes, *, payload: bytes = b"", timeout_s: float = 10.0) -> float | None:
         """ICMPv6 echo to a node of the mesh: the round trip in seconds; None without an answer, or a way to it."""
         place = self._router.where(eui64)
