@@ -132,6 +132,35 @@ class TimePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class FirmwarePolicy:
+    """Distribution of meters' firmware (use case VII), times in seconds.
+
+    From `multicast_from` meters on, blocks go to all by multicast; then, in at most `multicast_rounds`, those again
+    that at least `multicast_share` of the meters lack. Between two multicasts lie `flood_times` the way to the farthest
+    meter and `airtimes` the airtime of one frame, of which the request is all but `frame_overhead_bytes`. `settle_s`
+    after the last one the meters are asked what they lack.
+
+    A meter that does not answer is tried again after `retry_s`, one that is not there after `absent_s`; what one does
+    by itself is looked at every `trial_look_s`. The head-end is told of changes every `report_every_s`.
+    """
+
+    multicast_from: int = 2
+    multicast_rounds: int = 3
+    multicast_share: float = 0.05
+    least_spacing_s: float = 0.5
+    flood_times: float = 1.0
+    airtimes: float = 8.0
+    frame_overhead_bytes: int = 110
+    settle_s: float = 10.0
+    prepare_attempts: int = 2
+    keep_every_blocks: int = 16
+    retry_s: float = 5.0
+    absent_s: float = 60.0
+    trial_look_s: float = 45.0
+    report_every_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
 class DcuConfig:
     """Identity and settings of one concentrator.
 
@@ -162,6 +191,9 @@ class DcuConfig:
     """For meters of security suite 1; without it, they are refused."""
     collection: CollectionPolicy = CollectionPolicy()
     clocks: ClockPolicy = ClockPolicy()
+    firmware: FirmwarePolicy = FirmwarePolicy()
+    firmware_keys_pem: str = field(default="", repr=False)
+    """Public keys of those whose firmware it passes on to meters; empty: nobody's."""
     modem: ModemPolicy = ModemPolicy()
     uplink: UplinkPolicy = UplinkPolicy()
     time: TimePolicy = TimePolicy()

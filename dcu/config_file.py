@@ -9,7 +9,8 @@
 
 `uplink`, `modem` and `time` name the devices beside the concentrator, as docs/dev/uplink.md shows; each may hold a
 `policy` with the numbers of `UplinkPolicy`, `ModemPolicy` or `TimePolicy`.
-`collection` may hold `local_offset_s`, local time minus UTC. `identity`, for meters of security suite 1, holds the PEM
+`collection` may hold `local_offset_s`, local time minus UTC; `firmware_keys_pem` the public keys of those whose firmware
+is passed on to meters. `identity`, for meters of security suite 1, holds the PEM
 texts of `DeviceIdentity`.
 `dlms`, `registration` and `limits` may hold the fields of `DlmsTimeouts`, `RegistrationPolicy` and the limits of
 `DcuConfig`. Octets are hexadecimal. What has a default may be left out; what is not known is refused.
@@ -30,6 +31,7 @@ from dcu.device_config import DevicePlaces, take_devices
 from dcu.identity import ClientKeys, DeviceIdentity
 from protocols.dlms.security.signing import RandomSigner
 from protocols.errors import BadInputError, LocalProtocolError
+from protocols.firmware.file import TrustedKeys
 from protocols.headend.topics import DCU_ID_PATTERN
 from protocols.mesh.config import RadioSettings
 from protocols.mesh.timers import profile_named
@@ -137,6 +139,12 @@ def _dcu(root: Section) -> DcuConfig:
         offset_s = collection.integer("local_offset_s", -50_400, 50_400)
         collection.end()
         known["collection"] = CollectionPolicy(local_offset_s=offset_s)
+    if "firmware_keys_pem" in root:
+        known["firmware_keys_pem"] = root.text("firmware_keys_pem")
+        try:
+            TrustedKeys.from_pem(known["firmware_keys_pem"])
+        except LocalProtocolError as error:
+            raise BadInputError(str(error), key=root.key("firmware_keys_pem")) from None
     if "identity" in root:
         known["identity"] = _identity(root.section("identity"), known["system_title"])
     return DcuConfig(**known)

@@ -14,6 +14,7 @@ from dcu.bundles import BundleStore
 from dcu.clock_sync import ClockSync
 from dcu.collector import Collector
 from dcu.config import DcuConfig
+from dcu.firmware_jobs import FirmwareJobs
 from dcu.headend import Headend
 from dcu.headend_time import HeadendTime
 from dcu.identity import ClientKeys, SignerFactory
@@ -35,7 +36,9 @@ from dcu.timekeeping import TimeQuality, system_time
 from dcu.uplink import Uplink, UplinkListener
 from dcu.vault import CredentialVault
 from protocols.dlms.security.signing import RandomSigner
+from protocols.firmware.file import TrustedKeys
 from protocols.headend.bulk import BundleAck, ProfileRequest
+from protocols.headend.firmware import FirmwareCampaign, FirmwareChunk
 from protocols.headend.messages import (
     Credentials,
     DcuState,
@@ -47,6 +50,7 @@ from protocols.headend.messages import (
 from protocols.headend.supply import SupplyRequest
 from protocols.headend.time_check import ClockQuery, ClockReport
 from protocols.mesh.config import LinkKey
+from protocols.mesh.phy import FSK_MODES
 from protocols.ports import ByteLink, KeySource, Trace
 
 _LOG = logging.getLogger(__name__)
@@ -224,6 +228,24 @@ class Dcu:
         self._headend.on(BundleAck, self._bundle_acknowledged)
         self._headend.on(ClockQuery, self._clock_asked)
         self._headend.on(SupplyRequest, self._supply_requested)
+        self._firmware = FirmwareJobs(
+            config.firmware,
+            keys=TrustedKeys.from_pem(config.firmware_keys_pem),
+            headend=self._headend,
+            registry=self.registry,
+            sessions=self._sessions,
+            access=self._access,
+            group=self._group,
+            flood_s=self._router.flood_s,
+            rate_bps=FSK_MODES[config.radio.fsk_mode].rate_bps,
+            local_offset_s=config.collection.local_offset_s,
+            storage=storage,
+            tasks=self._tasks,
+            utc_s=utc_s,
+            trace=trace,
+        )
+        self._headend.on(FirmwareCampaign, self._firmware_ordered)
+        self._headend.on(FirmwareChunk, self._firmware_arrived)
 
     # life
 
@@ -248,6 +270,7 @@ class Dcu:
         self._bundles.start()
         self._collector.start()
         self._clocks.start()
+        self._firmware.start()
         if self._headend_time is not None:
             self._tasks.spawn(self._headend_time.run(), "time of the head-end")
 
@@ -307,6 +330,7 @@ class Dcu:
             "alarms": Counter(self._alarms.counters),
             "group": Counter(self._group.counters),
             "clocks": Counter(self._clocks.counters),
+            "firmware": Counter(self._firmware.counters),
             "headend": Counter(self._headend.counters),
             "outbox": Counter(
                 taken=outbox.taken,
@@ -348,6 +372,7 @@ class Dcu:
         self._headend.announce(DcuState.ONLINE)
         self._registrar.online(True)
         self._bundles.online(True)
+        self._firmware.online(True)
         if self._headend_time is not None:
             self._headend_time.online()
 
@@ -356,6 +381,7 @@ class Dcu:
         self._trace("dcu-uplink", state="down", reason=reason)
         self._registrar.online(False)
         self._bundles.online(False)
+        self._firmware.online(False)
 
     def _reachable(self, eui64: bytes, restarted: bool) -> None:
         place = self._router.where(eui64)
@@ -401,6 +427,14 @@ class Dcu:
     def _profile_requested(self, message: Message) -> None:
         if isinstance(message, ProfileRequest):
             self._profiles.submit(message)
+
+    def _firmware_ordered(self, message: Message) -> None:
+        if isinstance(message, FirmwareCampaign):
+            self._firmware.submit(message)
+
+    def _firmware_arrived(self, message: Message) -> None:
+        if isinstance(message, FirmwareChunk):
+            self._firmware.arrived(message)
 
     def _supply_requested(self, message: Message) -> None:
         if isinstance(message, SupplyRequest):

@@ -244,6 +244,19 @@ class MeterSession:
         event = await self._once(lambda: self._client.action(reference, argument))
         return event.outcomes[0].result if isinstance(event, ActionDone) else None
 
+    async def invoke(self, reference: MethodReference, argument: Data) -> ActionResult | None:
+        """Invoke a method, repeated when no answer comes: for what may be done twice. The meter's result, None where it
+        answered something else. Raises NoAnswerError, MeterRefusedError."""
+        async with self._lock:
+            if self._client.state is not ClientState.ASSOCIATED:
+                await self._associate()
+            try:
+                event = await self._exchange(self._client, self._client.action(reference, argument))
+            except BaseException:
+                self._abandon()
+                raise
+        return event.outcomes[0].result if isinstance(event, ActionDone) else None
+
     async def _once(self, request: Callable[[], bytes]) -> Event:
         async with self._lock:
             if self._client.state is not ClientState.ASSOCIATED:

@@ -96,6 +96,8 @@ def guest_provisioning(config: DcuConfig, broker: BrokerAccess | None) -> GuestP
     }
     if config.collection.local_offset_s:
         document["collection"] = {"local_offset_s": config.collection.local_offset_s}
+    if config.firmware_keys_pem:
+        document["firmware_keys_pem"] = config.firmware_keys_pem
     if config.identity is not None:
         document["identity"] = asdict(config.identity)
     return GuestProvisioning(document, files)
