@@ -101,6 +101,10 @@ class RigGrid:
         """At a meter's terminals, mean of the phases that it uses."""
         return self.feeder.voltage_v(self._known(meter), self._clock.utc_s()) / self.feeder.nominal_v
 
+    def feeder_w(self) -> float:
+        """What leaves the transformer now; negative: what goes into the grid above."""
+        return self.feeder.piece_at(self._clock.utc_s()).flow.busbar_w
+
     def inverter(self, meter: str) -> Inverter:
         """Raises RigError for a meter without a plant."""
         plant = self.feeder.plants.get(self._known(meter))

@@ -282,6 +282,26 @@ class Hes:
             self._clock.now() - started_s,
         )
 
+    async def define_group(self, group: str, serials: Sequence[str]) -> None:
+        """Make a group for load shedding over the REST interface. Raises BadInputError when it is refused."""
+        response = await self.api.put(f"/api/shedding/groups/{group}", json={"serials": list(serials)})
+        if response.status_code != 200:
+            raise BadInputError(str(response.json().get("detail", response.status_code)), key=group)
+
+    async def shed(
+        self, group: str, action: SupplyAction, *, stagger_s: float = 0.0, timeout_s: float = 120.0
+    ) -> dict[str, Any]:
+        """Disconnect or reconnect a group over the REST interface and wait until every meter's part has ended.
+
+        The answer is that of `/api/shedding/orders/{id}`. Raises BadInputError when the interface refuses the order.
+        """
+        body = {"action": action.value, "stagger_s": stagger_s, "timeout_s": timeout_s}
+        response = await self.api.post(f"/api/shedding/groups/{group}/orders", params={"wait": "true"}, json=body)
+        answer: dict[str, Any] = response.json()
+        if "order_id" not in answer:
+            raise BadInputError(str(answer.get("detail", response.status_code)), key=group)
+        return answer
+
     # what it knows
 
     def meters(self) -> list[Meter]:

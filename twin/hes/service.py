@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from protocols.errors import BadInputError, RemoteProtocolError
 from protocols.headend.bulk import BundlePart, ProfileChunk, ProfileEnd
+from protocols.firmware.file import TrustedKeys
+from protocols.headend.firmware import FirmwareFetch, FirmwareReport
 from protocols.headend.messages import (
     Credentials,
     CredentialsRequest,
@@ -37,7 +39,9 @@ from protocols.headend.time_check import ClockReport, TimeRequest
 from protocols.headend.topics import TO_HEADEND, Topic
 from protocols.ports import Cancellable, Timers, Trace
 from twin.hes.clocks import ClockService
+from twin.hes.firmware import FirmwareService
 from twin.hes.profiles import ProfileService
+from twin.hes.shedding import SheddingService
 from twin.hes.store import Store
 from twin.hes.supply import SupplyService
 from twin.hes.tables import MeterState, Request, RequestStatus
@@ -82,7 +86,9 @@ class HesService:
         rng: random.Random,
         trace: Trace,
         settings: Settings | None = None,
+        firmware_keys: TrustedKeys | None = None,
     ) -> None:
+        """`firmware_keys` are those whose firmware is accepted; None: nobody's."""
         self.store = store
         self.counters = Counters()
         self.settings = settings or Settings()
@@ -118,6 +124,27 @@ class HesService:
             trace=trace,
             uplink_margin_s=self.settings.uplink_margin_s,
         )
+        self.shedding = SheddingService(
+            store.shedding,
+            self.supply,
+            timers=timers,
+            now_ms=self.now_ms,
+            is_known=lambda serial: store.meter(serial) is not None,
+            notify=self._notify,
+            changed=self.changed,
+            prefix=self._prefix,
+            trace=trace,
+        )
+        self.firmware = FirmwareService(
+            store.firmware,
+            keys=firmware_keys or TrustedKeys(),
+            now_ms=self.now_ms,
+            send=self._send,
+            meters=store.meters,
+            notify=self._notify,
+            prefix=self._prefix,
+            trace=trace,
+        )
         self.clocks = ClockService(
             store,
             timers=timers,
@@ -142,6 +169,7 @@ class HesService:
             timer.cancel()
         self._deadlines.clear()
         self.profiles.stop()
+        self.shedding.stop()
         self.supply.stop()
         self.clocks.stop()
 
@@ -176,6 +204,8 @@ class HesService:
                 self.profiles.take_end(dcu_id, message)
             case BundlePart():
                 self.profiles.take_part(dcu_id, message)
+            case FirmwareFetch() | FirmwareReport():
+                self._take_firmware(dcu_id, message)
             case ClockReport():
                 self.counters.late_responses += not self.clocks.take(dcu_id, message)
             case TimeRequest():
@@ -185,6 +215,12 @@ class HesService:
             case DcuStatus():
                 if self.store.set_status(dcu_id, message, self.now_ms()):
                     self._trace("hes.dcu_status", dcu=dcu_id, state=message.state.value)
+
+    def _take_firmware(self, dcu_id: str, message: FirmwareFetch | FirmwareReport) -> None:
+        take = self.firmware.take_fetch if isinstance(message, FirmwareFetch) else self.firmware.take_report
+        reason = take(dcu_id, message)  # type: ignore[arg-type]
+        if reason:
+            self._reject(f"{message.TYPE} of {message.campaign_id}", reason)
 
     def _give_credentials(self, dcu_id: str, message: CredentialsRequest) -> None:
         shipment = self.store.shipment(message.eui64)

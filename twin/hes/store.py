@@ -29,7 +29,9 @@ from protocols.headend.messages import (
 )
 from protocols.headend.quantities import BY_OBIS
 from twin.hes.certificates import certificate_objection
+from twin.hes.firmware_store import FirmwareStore
 from twin.hes.profile_store import ProfileStore
+from twin.hes.shedding_store import SheddingStore
 from twin.hes.supply_store import SupplyStore
 from twin.hes.tables import (
     Base,
@@ -78,7 +80,9 @@ class Store:
             self._engine.dispose()
             raise BadInputError(f"the database cannot be opened: {error.orig}", key="db") from None
         self.profiles = ProfileStore(self._engine)
+        self.firmware = FirmwareStore(self._engine)
         self.supply = SupplyStore(self._engine)
+        self.shedding = SheddingStore(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()

@@ -13,10 +13,12 @@ from twin.scenarios import (  # noqa: F401 (registers their steps)
     access_steps,
     clock_steps,
     day_steps,
+    gps_steps,
     grid_steps,
     healing_steps,
     mesh_steps,
     radio_steps,
+    shedding_steps,
     spine_steps,
     uplink_steps,
 )
