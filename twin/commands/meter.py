@@ -28,6 +28,7 @@ from twin.clock.clocks import RealClock
 from twin.clock.seeds import SystemKeys
 from twin.commands.output import write_result
 from twin.rigs.meter_air import AirAddress, LinkKeys, mesh_settings, open_air
+from twin.rigs.meter_bench import bench_address, open_bench
 from twin.rigs.meter_ports import ListenAddress, open_port
 from twin.rigs.meter_state import MeterState, open_state
 from twin.rigs.provisioning import meter_eui64
@@ -46,6 +47,7 @@ class _Options:
     keys: MeterKeys | None
     keys_file: Path | None
     load_w: float | None
+    bench: ListenAddress | None
 
 
 def meter(
@@ -73,6 +75,14 @@ def meter(
     load_w: Annotated[
         float | None, typer.Option(metavar="W", help="A constant load in watts instead of a household's.")
     ] = None,
+    bench: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="tcp://HOST:PORT for the bench's verbs (clock, supply, flash, covers, terminals) by JSON-RPC, a "
+            "request a line; the method `verbs` lists them. For loopback only.",
+        ),
+    ] = None,
     scenario: Annotated[
         str,
         typer.Option(metavar="NAME|FILE", help="With air: whose radio plan and timers; that of `twin air`."),
@@ -98,6 +108,7 @@ def meter(
         keys=None if keys is None else _keys_for(meter_model, keys),
         keys_file=keys,
         load_w=load_w,
+        bench=None if bench is None else bench_address(bench),
     )
     with open_state(state) as meter_state:
         clock = RealClock()
@@ -158,6 +169,10 @@ async def _run(options: _Options, state: MeterState, clock: RealClock) -> None:
             "keys": str(options.keys_file or state.keys_file),
             "state": str(state.folder),
         }
+        if options.bench is not None:
+            opened = await open_bench(options.bench, device)
+            stack.push_async_callback(opened.close)
+            line["bench"] = str(opened.address)
         write_result(json.dumps(line) + "\n")
         await stop.wait()
 
