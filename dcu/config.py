@@ -119,7 +119,8 @@ class TimePolicy:
 
     A reference that is silent for `lost_after_s` is lost. An offset beyond `step_s` is not slewed but stepped. A
     reference that disagrees by more than both uncertainties and `margin_s` is not followed. In holdover the clock may
-    wander by up to `holdover_ppm`. The head-end is asked for the time every `ask_s`, and every `ask_first_s`
+    wander by up to `holdover_ppm`; for `holdover_s` that is preferred to the head-end's time, while it is the better of
+    the two. The head-end is asked for the time every `ask_s`, and every `ask_first_s`
     while there is nothing better.
     """
 
@@ -127,6 +128,7 @@ class TimePolicy:
     step_s: float = 0.5
     margin_s: float = 0.1
     holdover_ppm: float = 1.0
+    holdover_s: float = 43_200.0
     ask_s: float = 3600.0
     ask_first_s: float = 60.0
 

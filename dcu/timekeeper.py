@@ -125,12 +125,14 @@ class Timekeeper:
         if self._clock.state is ClockState.UNSYNCHRONISED:
             self._adopt(source, sample)
             return
+        if self._is_at_leap(sample):
+            return
         self._leap_observed(source, sample)
         offset_s = sample.utc_s - self._clock.utc_s(sample.at_s)
         doubt_s = self._clock.uncertainty_s(sample.at_s) + sample.uncertainty_s + self._policy.margin_s
         if abs(offset_s) <= doubt_s:
             self._agrees(source, known, offset_s)
-            if not known.refused and self._is_best(source):
+            if not known.refused and self._is_best(source) and not self._is_better_alone(source, sample):
                 self._follow(source, sample, offset_s)
         else:
             self._disagrees(source, known, sample, offset_s)
@@ -161,6 +163,13 @@ class Timekeeper:
                 return False
         return True
 
+    def _is_better_alone(self, source: TimeSource, sample: TimeSample) -> bool:
+        """Whether the clock alone knows the time better than the head-end does at the other end of a slow link."""
+        if source is not TimeSource.NETWORK or self._followed is TimeSource.NETWORK:
+            return False
+        held_s = sample.at_s - self._held_since_s if self._clock.state is ClockState.HOLDOVER else 0.0
+        return held_s <= self._policy.holdover_s and self._clock.uncertainty_s(sample.at_s) < sample.uncertainty_s
+
     def _adopt(self, source: TimeSource, sample: TimeSample) -> None:
         """Set the clock by a reference, whatever it showed before."""
         jump_s = self._clock.step_to(sample)
@@ -180,6 +189,9 @@ class Timekeeper:
     def _now_follows(self, source: TimeSource) -> None:
         if self._followed is not source:
             self._followed = source
+            if self._watch is not None:
+                self._watch.cancel()  # it looks when the former reference would be missed
+                self._watch = None
             uncertainty_s = self._clock.uncertainty_s(self._oscillator_s())
             self._report(EVENT_SYNCHRONISED, {"source": source.value, "uncertainty_s": f"{uncertainty_s:.6f}"})
         self._set_watch(self._sources[source].patience_s)
@@ -221,6 +233,14 @@ class Timekeeper:
             if abs(theirs_s - sample.utc_s) <= doubt_s and abs(theirs_s - ours_s) > doubt_s:
                 return other
         return None
+
+    def _is_at_leap(self, sample: TimeSample) -> bool:
+        """Whether this is the very moment of a leap that was announced: either side of it may be meant."""
+        leap = self._clock.leap
+        if leap is None:
+            return False
+        own_s = self._clock.utc_s(sample.at_s)
+        return min(abs(own_s - leap.begins_utc_s), abs(own_s + leap.step_s - leap.begins_utc_s)) < _LEAP_WINDOW_S
 
     def _leap_observed(self, source: TimeSource, sample: TimeSample) -> None:
         """At the end of a month the reference that we follow is off by just a second: a leap that nobody announced.

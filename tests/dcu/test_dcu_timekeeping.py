@@ -218,6 +218,20 @@ def test_the_headend_s_time_is_followed_only_while_there_is_nothing_better() -> 
     assert abs(bench.error_s()) < 0.01
 
 
+def test_the_loss_of_pulses_is_noticed_though_the_head_end_had_told_the_time_first() -> None:
+    bench = Bench(ppm=5.0)
+    bench.run(1, None)
+    bench.offer(TimeSource.NETWORK, uncertainty_s=0.3)
+    bench.run(300)
+    bench.run(60, None)
+    assert bench.keeper.quality().source is TimeSource.HOLDOVER
+    bench.offer(TimeSource.NETWORK, uncertainty_s=0.3)
+    assert bench.keeper.quality().source is TimeSource.HOLDOVER, "it still knows the time better"
+    bench.run(13 * 3600, None)
+    bench.offer(TimeSource.NETWORK, uncertainty_s=0.3)
+    assert bench.keeper.quality().source is TimeSource.NETWORK
+
+
 def test_receiver_is_preferred_to_ptp_and_left_for_it_when_silent() -> None:
     bench = Bench()
     bench.run(120)

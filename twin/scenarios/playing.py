@@ -14,6 +14,7 @@ from twin.scenarios import (  # noqa: F401 (registers their steps)
     clock_steps,
     day_steps,
     gps_steps,
+    gps_steps,
     grid_steps,
     healing_steps,
     mesh_steps,
