@@ -9,8 +9,8 @@
 
 `uplink`, `modem` and `time` name the devices beside the concentrator, as docs/dev/uplink.md shows; each may hold a
 `policy` with the numbers of `UplinkPolicy`, `ModemPolicy` or `TimePolicy`.
-`collection` may hold `local_offset_s`, local time minus UTC; `firmware_keys_pem` the public keys of those whose firmware
-is passed on to meters. `identity`, for meters of security suite 1, holds the PEM
+`collection` may hold `local_offset_s`, local time minus UTC; `firmware_keys_pem` the public keys of those whose
+firmware is passed on to meters. `identity`, for meters of security suite 1, holds the PEM
 texts of `DeviceIdentity`.
 `dlms`, `registration` and `limits` may hold the fields of `DlmsTimeouts`, `RegistrationPolicy` and the limits of
 `DcuConfig`. Octets are hexadecimal. What has a default may be left out; what is not known is refused.

@@ -12,6 +12,13 @@ from protocols.headend.tables import TABLES
 
 
 @functools.cache
+def firmware_page() -> str:
+    """The page for firmware, as complete."""
+    source = resources.files("twin.hes").joinpath("firmware.html.jinja").read_text(encoding="utf-8")
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source).render()
+
+
+@functools.cache
 def console_page() -> str:
     """The page, complete: no other file is loaded."""
     source = resources.files("twin.hes").joinpath("console.html.jinja").read_text(encoding="utf-8")

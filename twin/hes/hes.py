@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from dcu.uplink import Uplink, UplinkListener
 from protocols.errors import BadInputError
+from protocols.firmware.file import TrustedKeys
 from protocols.headend.messages import MeterCredentials
 from protocols.headend.shapes import utc_text
 from protocols.headend.supply import SupplyAction
@@ -122,6 +123,7 @@ class Hes:
         vault_key: bytes,
         store_url: str = MEMORY_URL,
         settings: Settings | None = None,
+        firmware_keys: TrustedKeys | None = None,
     ) -> None:
         self._clock = clock
         self._uplink = uplink
@@ -135,6 +137,7 @@ class Hes:
             rng=rng,
             trace=trace,
             settings=settings,
+            firmware_keys=firmware_keys,
         )
         self.app: FastAPI = create_app(self.service)
         self.api = httpx.AsyncClient(transport=httpx.ASGITransport(app=self.app), base_url="http://hes")
@@ -234,6 +237,42 @@ class Hes:
         }
         elapsed_s = self._clock.now() - started_s
         return ReadResult(answer["request_id"], serial, answer["status"], answer["detail"], elapsed_s, values, answer)
+
+    async def upload_firmware(self, data: bytes) -> str:
+        """Upload a firmware file over the REST interface: its image id. Raises BadInputError when it is refused."""
+        headers = {"Content-Type": "application/octet-stream"}
+        response = await self.api.post("/api/firmware", content=data, headers=headers)
+        answer: dict[str, Any] = response.json()
+        if "image_id" not in answer:
+            raise BadInputError(str(answer.get("detail", response.status_code)), key="firmware")
+        return str(answer["image_id"])
+
+    async def start_firmware(
+        self,
+        image_id: str,
+        *,
+        serials: Sequence[str] | None = None,
+        activate_utc_s: float | None = None,
+        timeout_s: float = 2 * 86_400.0,
+    ) -> str:
+        """Begin a campaign (use case VII) over the REST interface, for the meters of one concentrator: its id.
+
+        Raises BadInputError when the interface refuses it.
+        """
+        body: dict[str, Any] = {"timeout_s": timeout_s}
+        if serials is not None:
+            body["serials"] = list(serials)
+        if activate_utc_s is not None:
+            body["activate_at"] = utc_text(round(activate_utc_s * 1000))
+        answer = (await self.api.post(f"/api/firmware/{image_id}/campaigns", json=body)).json()
+        if not isinstance(answer, list):
+            raise BadInputError(str(answer.get("detail", answer)), key="firmware")
+        return str(answer[0]["campaign_id"])
+
+    async def firmware_campaign(self, campaign_id: str) -> dict[str, Any]:
+        """A campaign as `/api/firmware-campaigns/{id}` shows it."""
+        answer: dict[str, Any] = (await self.api.get(f"/api/firmware-campaigns/{campaign_id}")).json()
+        return answer
 
     async def read_profile(
         self, serial: str, profile: str, start_utc_s: float, end_utc_s: float, timeout_s: float = 1800.0

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from protocols.errors import BadInputError, RemoteProtocolError
-from protocols.headend.bulk import BundlePart, ProfileChunk, ProfileEnd
 from protocols.firmware.file import TrustedKeys
+from protocols.headend.bulk import BundlePart, ProfileChunk, ProfileEnd
 from protocols.headend.firmware import FirmwareFetch, FirmwareReport
 from protocols.headend.messages import (
     Credentials,
@@ -204,8 +204,10 @@ class HesService:
                 self.profiles.take_end(dcu_id, message)
             case BundlePart():
                 self.profiles.take_part(dcu_id, message)
-            case FirmwareFetch() | FirmwareReport():
-                self._take_firmware(dcu_id, message)
+            case FirmwareFetch():
+                self._judge(message, self.firmware.take_fetch(dcu_id, message))
+            case FirmwareReport():
+                self._judge(message, self.firmware.take_report(dcu_id, message))
             case ClockReport():
                 self.counters.late_responses += not self.clocks.take(dcu_id, message)
             case TimeRequest():
@@ -216,9 +218,8 @@ class HesService:
                 if self.store.set_status(dcu_id, message, self.now_ms()):
                     self._trace("hes.dcu_status", dcu=dcu_id, state=message.state.value)
 
-    def _take_firmware(self, dcu_id: str, message: FirmwareFetch | FirmwareReport) -> None:
-        take = self.firmware.take_fetch if isinstance(message, FirmwareFetch) else self.firmware.take_report
-        reason = take(dcu_id, message)  # type: ignore[arg-type]
+    def _judge(self, message: FirmwareFetch | FirmwareReport, reason: str) -> None:
+        """Reject the message if there is a reason."""
         if reason:
             self._reject(f"{message.TYPE} of {message.campaign_id}", reason)
 

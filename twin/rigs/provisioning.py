@@ -47,6 +47,8 @@ class Provision:
     headend_password: str = field(repr=False)
     meters: tuple[MeterProvision, ...]
     dcu_identity: DeviceIdentity | None = field(default=None, repr=False)
+    firmware_keys_pem: str = field(default="", repr=False)
+    """Public keys of those whose firmware the concentrator passes on."""
 
 
 def meter_eui64(number: int) -> bytes:

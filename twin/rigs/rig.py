@@ -25,6 +25,7 @@ from twin.rigs.brokers import BrokerRig, MemoryBrokerRig, open_broker
 from twin.rigs.dcu import DcuClock, RigDcu
 from twin.rigs.dlms_identity import certified
 from twin.rigs.equipment import Equipment, open_equipment
+from twin.rigs.firmware_vendor import FirmwareVendor
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.mesh_identity import MeshIdentities, spare_group_keys
 from twin.rigs.mesh_view import MeshView
@@ -71,8 +72,10 @@ class Rig:
         folder: RunFolder,
         grid: RigGrid | None = None,
         spare_group_keys: Sequence[LinkKey] = (),
+        firmware_vendor: FirmwareVendor | None = None,
     ) -> None:
         self.loaded = loaded
+        self.firmware_vendor = firmware_vendor
         self.options = options
         self.clock = clock
         self.trace = trace
@@ -167,7 +170,8 @@ async def open_rig(
     keys = _key_factory(clock, seeds)
     repeatable = clock.kind is ClockKind.VIRTUAL
     authority = RunAuthority.for_run(keys("authority"), start_utc_s=clock.utc_s(), repeatable=repeatable)
-    parts = certified(provision(scenario, keys("provisioning")), authority, keys)
+    vendor = FirmwareVendor.for_run(keys("firmware-vendor"), authority.make_signer)
+    parts = certified(vendor.provision(provision(scenario, keys("provisioning"))), authority, keys)
     identities = _mesh_identities(scenario, parts, authority, clock, keys)
     async with AsyncExitStack() as stack:
         spares = spare_group_keys(parts, keys)
@@ -190,6 +194,7 @@ async def open_rig(
             trace=trace,
             vault_key=keys("hes").random_bytes(32),
             store_url=_store_url(options, folder),
+            firmware_keys=vendor.trusted(),
         )
         stack.push_async_callback(hes.stop)
         _announce(hes, parts)
@@ -233,6 +238,7 @@ async def open_rig(
             loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes,
             equipment=equipment, scapy=scapy,
             folder=folder, grid=_grid(scenario, meters, dcu, seeds, clock, trace, stack), spare_group_keys=spares,
+            firmware_vendor=vendor,
         )  # fmt: skip
         if rig.uplink_view is not None:
             stack.callback(rig.uplink_view.stop)
@@ -372,6 +378,7 @@ def _dcu_config(scenario: Scenario, parts: Provision, identities: MeshIdentities
         mesh_credentials=None if identities is None else identities.dcu,
         timers_profile=timers_profile(scenario),
         identity=parts.dcu_identity,
+        firmware_keys_pem=parts.firmware_keys_pem,
         collection=CollectionPolicy(local_offset_s=_local_offset_s(parts)),
     )
 
