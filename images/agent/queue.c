@@ -23,7 +23,8 @@ size_t queue_put(struct queue *queue, const void *data, size_t size) {
 bool queue_flush(struct queue *queue, int descriptor, uint64_t *written) {
   while (queue->size) {
     ssize_t taken = write(descriptor, queue->bytes + queue->start, queue->size);
-    if (taken <= 0) return taken < 0 && errno != EAGAIN && errno != EINTR ? (queue->size = 0, true) : false;
+    if (taken <= 0 && (errno == EAGAIN || errno == EINTR)) return false;
+    if (taken <= 0) taken = queue->size; /* the peer is gone: nobody waits for it */
     queue->start += taken;
     queue->size -= taken;
     *written += taken;

@@ -47,6 +47,7 @@ bool uplink_begin(void) {
 
 static void end(struct connection *connection) {
   close(connection->socket);
+  totals.delivered_bytes += connection->queue.size; /* to a peer that went away */
   connection->socket = -1;
   connection->is_ending = false;
   connection->queue.size = connection->queue.start = 0;

@@ -49,18 +49,22 @@ class RunClock(Protocol):
         """The same without the steps of leap seconds that came since the run began."""
         ...
 
+    async def reach_start(self) -> None:
+        """Until the run's zero, where what has to be ready then was given a lead."""
+        ...
+
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run `main` to its end on this clock."""
         ...
 
 
 class VirtualClock:
-    """Time jumps to the next timer; the world begins at `start_utc`."""
+    """Time jumps to the next timer; `start_utc` is at zero, and the loop begins `lead_s` before it."""
 
     kind = ClockKind.VIRTUAL
 
-    def __init__(self, start_utc: datetime) -> None:
-        self._loop = VirtualLoop()
+    def __init__(self, start_utc: datetime, lead_s: float = 0.0) -> None:
+        self._loop = VirtualLoop(-lead_s)
         self._start_s = start_utc.astimezone(UTC).timestamp()
         self.leaps = LeapSeconds()
 
@@ -80,6 +84,10 @@ class VirtualClock:
 
     def uniform_s(self) -> float:
         return self._start_s + self._loop.time()
+
+    async def reach_start(self) -> None:
+        if self._loop.time() < 0.0:
+            await asyncio.sleep(-self._loop.time())
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         return run_virtual(main, self._loop)
@@ -113,6 +121,9 @@ class RealClock:
 
     def uniform_s(self) -> float:
         return self._start_s + self.now()
+
+    async def reach_start(self) -> None:
+        """At once: real time has begun."""
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

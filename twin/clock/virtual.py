@@ -75,14 +75,14 @@ class _Timer:
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
-    """Deterministic asyncio loop on virtual time, in seconds from 0.
+    """Deterministic asyncio loop on virtual time, in seconds from `start_s`.
 
     Raises StalledError from `run_until_complete` when nothing can happen any more, and VirtualTimeError from every
     method that would need a socket, a thread or a process.
     """
 
-    def __init__(self) -> None:
-        self._now = 0.0
+    def __init__(self, start_s: float = 0.0) -> None:
+        self._now = start_s
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, _Timer]] = []
         self._sequence = 0

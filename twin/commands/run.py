@@ -16,6 +16,7 @@ from twin.clock.clocks import ClockKind
 from twin.commands.output import STYLES, exit_status, people, print_case, progress_bar, write_result
 from twin.conformance.verdicts import CaseResult
 from twin.rigs.folder import RunFolder, default_folder
+from twin.rigs.lockstep.costs import Costs
 from twin.rigs.options import DEFAULT_DATABASE, AirKind, BrokerKind, DcuKind, RunOptions, choose
 from twin.scenarios.loading import load_scenario, packaged_scenarios
 
@@ -106,6 +107,9 @@ def _summary(console: Console, report: RunReport, folder: RunFolder, wall_s: flo
     console.print(
         f"          {report.simulated_s:,.0f} simulated seconds in {wall_s:.1f} s; report: {folder.file('report.html')}"
     )
+    costs = Costs.load(folder.path)
+    if costs is not None:
+        console.print(f"          {costs.text()}")
     console.print(f"          repeat: {report.command}")
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from twin.air.scapy_layers.pipeline import ScapyPipeline
     from twin.grid.rig_grid import RigGrid
     from twin.rigs.lockstep.dcu import LockstepDcu
+    from twin.rigs.lockstep.node import Tally
     from twin.rigs.qemu.dcu import QemuDcu
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,11 @@ class Rig:
     @property
     def virtual(self) -> bool:
         return self.clock.kind is ClockKind.VIRTUAL
+
+    @property
+    def lockstep(self) -> Tally | None:
+        """What crossed between the run and an emulated concentrator in virtual time; None for any other."""
+        return getattr(self.dcu, "tally", None)
 
     @property
     def scenario(self) -> Scenario:
@@ -245,6 +251,7 @@ async def open_rig(
         stack.push_async_callback(dcu.stop)
         dcu.start()
         await dcu.ready()
+        await clock.reach_start()
         for meter in meters.values():
             clock.loop.call_later(meter.settings.installed_at_s, meter.power_on)
             stack.callback(meter.die)

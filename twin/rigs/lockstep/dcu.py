@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from twin.errors import RigError
 from twin.rigs.brokers import BrokerAccess
 from twin.rigs.lockstep.channels import SerialChannel, UplinkChannel
 from twin.rigs.lockstep.console import ConsoleLog
+from twin.rigs.lockstep.costs import COSTS_FILE, Costs
 from twin.rigs.lockstep.emulator import SNAPSHOT, EmulatorOptions
 from twin.rigs.lockstep.node import GuestNode, Phase, Tally
 from twin.rigs.lockstep.protocol import ENTROPY_BYTES, Channel, Record
@@ -116,7 +118,8 @@ class LockstepDcu:
         self._task: asyncio.Task[None] | None = None
         self._setting: asyncio.Task[None] | None = None
         self._failure: RigError | None = None
-        for name in (QEMU_LOG, CARD):  # an earlier run's
+        self._began = time.perf_counter()  # for the costs only
+        for name in (QEMU_LOG, CARD, COSTS_FILE):  # an earlier run's
             (folder / name).unlink(missing_ok=True)
         self._log = ConsoleLog(folder / CONSOLE_LOG)
         self._node = GuestNode(self._loop, self._log, on_record=self._received, on_failure=self._failed)
@@ -138,11 +141,6 @@ class LockstepDcu:
         """What crossed between run and guest, as both sides counted it."""
         return self._node.tally
 
-    @property
-    def costs(self) -> tuple[float, float]:
-        """Host's time (s) that was waited for the guest, and processor time that its emulator took; at the end."""
-        return self._node.waited_s, self._node.processor_s
-
     def start(self) -> None:
         """Power comes: radio and board start. Returns at once; `ready` waits."""
         self._air.revive(self._radio.name)
@@ -161,6 +159,11 @@ class LockstepDcu:
         await self._abandon_start()
         self._end(self._node.cut_power)
         self._log.close(self._loop.time())
+        node = self._node
+        Costs.measured(
+            wall_s=time.perf_counter() - self._began, processor_s=node.processor_s, waited_s=node.waited_s,
+            rendezvous=node.tally.rendezvous, guest_s=node.tally.guest_s,
+        ).save(self._folder)  # fmt: skip
         self._card.unlink(missing_ok=True)
 
     def cut_power(self) -> None:

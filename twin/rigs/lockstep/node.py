@@ -66,13 +66,9 @@ class Tally:
     late_deliveries: int = 0
     latest_ns: int = 0
     broken_quiets: int = 0
-    early_outputs: int = 0
+    disagreements: int = 0
+    """Moments of quiet at which one side had sent bytes that the other did not know of."""
     guest_s: float = 0.0
-
-    @property
-    def missed_bytes(self) -> int:
-        """Bytes that one side sent and the other does not know of."""
-        return abs(self.sent_bytes - self.delivered_bytes) + abs(self.received_bytes - self.collected_bytes)
 
 
 class GuestNode:
@@ -240,6 +236,9 @@ class GuestNode:
         tally.broken_quiets = base.broken_quiets + report.broken_quiets
         tally.latest_ns = max(tally.latest_ns, report.late_ns)
         tally.late_deliveries += report.late_ns > LATE_NS
+        if report.quiet_until_ns and not report.records:
+            agreed = tally.sent_bytes == tally.delivered_bytes and tally.received_bytes == tally.collected_bytes
+            tally.disagreements += not agreed
 
     def _meet(self) -> None:
         """Wait for the agent's greeting. Nothing reaches the guest before it, so it may be ahead of the loop then."""
