@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 UDP_PAYLOAD_MAX_BYTES = 1400
 """With IPv6, UDP and RPL headers and a long source route, this still fits in what fragments can say."""
+
+
+_decode_icmpv6 = functools.lru_cache(maxsize=64)(Icmpv6Message.decode)
+"""Most of them are multicasts, which every neighbour decodes."""
 
 
 class LocalDelivery:
@@ -105,7 +110,7 @@ class LocalDelivery:
         )
 
     def _deliver_icmpv6(self, packet: Ipv6Packet) -> None:
-        message = Icmpv6Message.decode(packet.payload, packet.source, packet.destination)
+        message = _decode_icmpv6(packet.payload, packet.source, packet.destination)
         if message.type == Icmpv6Type.RPL_CONTROL:
             self._routing.receive(packet, message, self.link_source, is_broadcast=self.is_broadcast)
         elif message.type in (Icmpv6Type.NEIGHBOR_SOLICITATION, Icmpv6Type.NEIGHBOR_ADVERTISEMENT):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter
 
@@ -40,6 +41,8 @@ from protocols.rcp.messages import (
     TransmitDone,
 )
 
+_decode_discovery = functools.lru_cache(maxsize=64)(PayloadElements.decode)
+"""Every neighbour decodes the same elements."""
 _RADIO_RESTART_LEAP = 1024
 """Frame counters skipped when the radio restarts: more than it can have used without telling."""
 
@@ -321,7 +324,7 @@ class MeshNode:
             self._replay_floors.note(frame.source, frame.key_index, frame.frame_counter)
         try:
             if frame.frame_type in DISCOVERY:
-                self._discovery.receive(frame, PayloadElements.decode(frame.payload_ies))
+                self._discovery.receive(frame, _decode_discovery(frame.payload_ies))
                 self._note_size()
             elif frame.frame_type is FrameType.DATA:
                 self._receive_data(frame)

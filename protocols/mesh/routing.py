@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from protocols.errors import RemoteProtocolError
@@ -21,6 +22,10 @@ _LINK_HOP_LIMIT = 255
 
 SendPacket = Callable[[Ipv6Packet, bytes | None], None]
 """A packet of this node, and the neighbour for a link-local unicast."""
+
+
+_decode_dio = functools.lru_cache(maxsize=64)(Dio.decode)
+"""Every neighbour decodes the same one."""
 
 
 class Routing:
@@ -172,7 +177,7 @@ class Routing:
         elif packet.hop_limit != _LINK_HOP_LIMIT or packet.source != link_local(link_source):
             raise RemoteProtocolError("a DIO or DIS from beyond the link")
         elif message.code == RplCode.DIO:
-            self._receive_dio(link_source, Dio.decode(message.body))
+            self._receive_dio(link_source, _decode_dio(message.body))
         elif message.code == RplCode.DIS:
             Dis.decode(message.body)
             if self._root is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 
@@ -67,6 +68,8 @@ class RplRouter:
         self._prefix: PrefixInformation | None = None
         self._candidates: dict[bytes, Candidate] = {}
         self._parents: list[bytes] = []
+        self._settled_until = -math.inf
+        """Until then choosing parents again would change nothing, unless a candidate changes."""
         self._trickle: Trickle | None = None
         self._is_confirmed = False
         self._everybody_sends = False
@@ -149,12 +152,14 @@ class RplRouter:
         if dio.mode_of_operation != MODE_NON_STORING or not self._follow(dio, now):
             return
         known = self._candidates.get(source)
-        self._update_candidate(source, dio)
+        if self._update_candidate(source, dio) != known:
+            self._settled_until = -math.inf
         self._follow_dtsn(source, dio.dtsn, now)
         if self._trickle is not None and known is not None and known.rank == dio.rank:
             self._trickle.hear_consistent()
         if self._parents:
-            self._evaluate(now)
+            if now >= self._settled_until:
+                self._evaluate(now)
         elif self._candidates:
             self._solicitation.wait_for_others(now)
 
@@ -209,13 +214,15 @@ class RplRouter:
         if self._trickle is not None:
             self._trickle.stop()
 
-    def _update_candidate(self, source: bytes, dio: Dio) -> None:
+    def _update_candidate(self, source: bytes, dio: Dio) -> Candidate | None:
+        """What the sender is as a parent now; None if it is none."""
         neighbour = self._neighbours.get(source)
         if dio.rank == INFINITE_RANK or neighbour is None:
             self._candidates.pop(source, None)
-            return
+            return None
         etx = dio.etx_128 if dio.etx_128 is not None else max(dio.rank - self.min_hop_rank_increase, 0)
-        self._candidates[source] = Candidate(source, dio.rank, etx, neighbour.etx_128)
+        candidate = self._candidates[source] = Candidate(source, dio.rank, etx, neighbour.etx_128)
+        return candidate
 
     @property
     def min_hop_rank_increase(self) -> int:
@@ -261,6 +268,7 @@ class RplRouter:
 
     def forget(self, eui64: bytes, now: float) -> None:
         """The neighbour has left the table."""
+        self._settled_until = -math.inf
         if self._candidates.pop(eui64, None) is not None and eui64 in self._parents:
             self._evaluate(now)
 
@@ -269,11 +277,13 @@ class RplRouter:
         candidate, neighbour = self._candidates.get(eui64), self._neighbours.get(eui64)
         if candidate is not None and neighbour is not None and candidate.link_etx_128 != neighbour.etx_128:
             candidate.link_etx_128 = neighbour.etx_128
+            self._settled_until = -math.inf
             if self._parents:
                 self._evaluate(now)
 
     def link_failed(self, eui64: bytes, now: float) -> None:
         """The neighbour does not acknowledge any more and has been blocked."""
+        self._settled_until = -math.inf
         self.link_changed(eui64, now)
         if eui64 in self._parents:
             self._evaluate(now)
@@ -297,12 +307,15 @@ class RplRouter:
         if rank == INFINITE_RANK or (limit and rank > self._lowest_rank + limit):
             self._detach(now)
             return
-        previous, backup_before = self.parent, self._parents[1:2]
+        previous, backup_before, before = self.parent, self._parents[1:2], self._parents
         self._parents = [candidate.eui64 for candidate in chosen]
         if previous is None:
             self._trust_parents(now)
         self._keep_backup(backup_before)
         rank_before, self.rank = self.rank, rank
+        self._settled_until = (
+            self._next_unblocking(now) if (self._parents, rank) == (before, rank_before) else -math.inf
+        )
         self._lowest_rank = min(self._lowest_rank, rank)
         self._solicitation.end()
         if previous != self.parent:
@@ -358,6 +371,11 @@ class RplRouter:
             if candidate.rank < self.rank or candidate.eui64 == parent:
                 usable.append(candidate)
         return usable
+
+    def _next_unblocking(self, now: float) -> float:
+        """When the first of the candidates that are out of the question now comes into it again."""
+        neighbours = (self._neighbours.get(eui64) for eui64 in self._candidates)
+        return min((n.blocked_until for n in neighbours if n is not None and n.is_blocked(now)), default=math.inf)
 
     def _detach(self, now: float) -> None:
         """Local repair (RFC 6550, 8.2.2.5): poison the sub-DODAG, then look for a parent among all who answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter
 
@@ -12,6 +13,12 @@ from protocols.mesh.sixlowpan.iphc import DISPATCH_IPV6, Compressed, compress, d
 
 # What a broadcast's interface identifier is derived from matters to no one: multicast destinations are not elided.
 _NO_IID = bytes(8)
+
+
+@functools.lru_cache(maxsize=64)
+def _decompress_broadcast(payload: bytes, source_iid: bytes, contexts: tuple[tuple[int, Context], ...]) -> Ipv6Packet:
+    """Kept for the others who hear the same frame."""
+    return decompress(payload, source_iid, _NO_IID, Contexts(dict(contexts)))
 
 
 class LowpanAdapter:
@@ -68,6 +75,8 @@ class LowpanAdapter:
 
             whole = self._reassembler.add(Fragment.decode(payload), source, destination, now, expand_first)
             return None if whole is None else Ipv6Packet.decode(whole)
+        if destination is None:
+            return _decompress_broadcast(payload, source_iid, self.contexts.snapshot())
         return decompress(payload, source_iid, destination_iid, self.contexts)
 
     def next_deadline(self) -> float | None:

@@ -39,9 +39,10 @@ class Context:
 class Contexts:
     """The context table of one node: sixteen places, context 0 is the PAN's own prefix."""
 
-    __slots__ = ("_by_id",)
+    __slots__ = ("_by_id", "_snapshot")
 
     def __init__(self, by_id: dict[int, Context] | None = None) -> None:
+        self._snapshot: tuple[tuple[int, Context], ...] | None = None
         self._by_id: dict[int, Context] = {}
         for identifier, context in (by_id or {}).items():
             self.set(identifier, context)
@@ -49,16 +50,24 @@ class Contexts:
     def set(self, identifier: int, context: Context) -> None:
         if not 0 <= identifier <= 15:
             raise LocalProtocolError(f"context identifier {identifier} is not in 0..15")
+        self._snapshot = None
         self._by_id[identifier] = context
 
     def get(self, identifier: int) -> Context | None:
         return self._by_id.get(identifier)
 
     def clear(self) -> None:
+        self._snapshot = None
         self._by_id.clear()
 
     def items(self) -> list[tuple[int, Context]]:
         return sorted(self._by_id.items())
+
+    def snapshot(self) -> tuple[tuple[int, Context], ...]:
+        """The table as it is now, as a key for what is computed from it."""
+        if self._snapshot is None:
+            self._snapshot = tuple(self.items())
+        return self._snapshot
 
 
 @dataclass(frozen=True, slots=True)
