@@ -1,0 +1,1 @@
+"""Two runs of one scenario side by side: what came out the same, and by how much the times differ."""
