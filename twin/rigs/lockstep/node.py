@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from protocols.errors import RemoteProtocolError
 from twin.clock.virtual import VirtualLoop
@@ -36,7 +37,8 @@ from twin.rigs.lockstep.protocol import (
 _LOG = logging.getLogger(__name__)
 NS_PER_S = 1_000_000_000
 LONGEST_GRANT_S = 60.0
-"""So that a guest that hangs is found after this much of its own time, and the wall limit has a meaning."""
+"""So that a guest that hangs is found after this much of its own time, and the wall limit has a meaning. A guest that
+was quiet for as long before is granted that, too."""
 LATE_NS = 1_000_000
 """A delivery later than this after its time is counted as late."""
 _PIECE_BYTES = 16 * 1024
@@ -71,6 +73,34 @@ class Tally:
     guest_s: float = 0.0
 
 
+class Machine(Protocol):
+    """What the node needs of an emulator: `twin.rigs.lockstep.emulator.Emulator` keeps it."""
+
+    ended: int
+    cpu_s: float
+
+    @property
+    def pipes(self) -> Line: ...
+
+    def console_bytes(self) -> bytes: ...
+
+    def status(self) -> int | None: ...
+
+    def kill(self) -> None: ...
+
+    def last_words(self) -> str: ...
+
+
+class Line(Protocol):
+    """How messages reach a guest and come back; see `Pipes`."""
+
+    waited_s: float
+
+    def send(self, message: Message) -> None: ...
+
+    def receive(self, ended: int, limit_s: float) -> Message: ...
+
+
 class GuestNode:
     """One machine in lock-step with `loop`. `on_record` gets what the guest sends, at the instant at which it does.
 
@@ -84,20 +114,26 @@ class GuestNode:
         *,
         on_record: Callable[[Record], None],
         on_failure: Callable[[RigError], None],
+        start: Callable[[EmulatorOptions], Machine] = Emulator,
         wall_limit_s: float = 300.0,
     ) -> None:
         self._loop = loop
         self._console = console
         self._on_record = on_record
         self._on_failure = on_failure
+        self._start = start
         self._wall_limit_s = wall_limit_s
-        self._emulator: Emulator | None = None
+        self._emulator: Machine | None = None
         self._entropy = b""
         self._zero_ns = 0
         """The guest's time at the loop's zero; may be negative."""
         self._guest_ns = 0
         """How far the guest has come, on its own clock."""
+        self._met_ns = 0
+        """When its agent greeted, on the guest's clock: before that nothing could reach it."""
         self._quiet_until_ns = 0
+        self._life = 0
+        """How often it was switched on."""
         self._pending: list[Record] = []
         self._due_ns = 0
         self._base = Tally()
@@ -117,7 +153,8 @@ class GuestNode:
         self._zero_ns = (resumes_at_ns or 0) - self._loop_ns()
         self._guest_ns = self._quiet_until_ns = 0
         self._pending.clear()
-        self._emulator = Emulator(options)
+        self._life += 1
+        self._emulator = self._start(options)
         self.phase = Phase.BOOTING
         self._loop.attach(self)
 
@@ -143,10 +180,11 @@ class GuestNode:
 
     def send(self, record: Record) -> None:
         """Something reaches the guest now. Lost while it is off, boots, or stands still."""
-        if self.phase is not Phase.MEETING:
+        now_ns = self._now_ns()
+        if self.phase is not Phase.MEETING or now_ns < self._met_ns:
             return
         if not self._pending:
-            self._due_ns = self._now_ns()
+            self._due_ns = now_ns
         for start in range(0, max(len(record.data), 1), _PIECE_BYTES):
             piece = record.data[start : start + _PIECE_BYTES]
             self._pending.append(Record(record.channel, record.event, record.connection, piece))
@@ -160,12 +198,9 @@ class GuestNode:
         if self.phase is not Phase.MEETING:
             return
         limit_s = self._loop.time() + LONGEST_GRANT_S
-        if when > limit_s and (math.isinf(when) or self._pending or self._quiet_until_ns < self._guest_of(limit_s)):
-            self._run_to(limit_s)
-            if self.phase is Phase.MEETING:  # and look again from there
-                self._loop.call_at(limit_s, _nothing)
-            return
-        self._run_to(when)
+        self._run_to(min(when, limit_s))
+        if when > limit_s:
+            self._loop.call_at(limit_s, _nothing)  # look again from there
 
     # inside
 
@@ -221,11 +256,11 @@ class GuestNode:
             if record.event is Event.DATA:
                 tally.received_bytes += len(record.data)
             tally.outputs += 1
-            self._loop.call_at(at_s, self._output, record)
+            self._loop.call_at(at_s, self._output, self._life, record)
         return bool(report.records)
 
-    def _output(self, record: Record) -> None:
-        if self.phase is not Phase.OFF:
+    def _output(self, life: int, record: Record) -> None:
+        if self.phase is not Phase.OFF and life == self._life:
             self._on_record(record)
 
     def _count(self, report: Report) -> None:
@@ -251,7 +286,7 @@ class GuestNode:
                 f"speaks lock-step version {version}, not {VERSION}: build the image again with `twin dcu build`"
             )
             return
-        self.phase = Phase.MEETING
+        self.phase, self._met_ns = Phase.MEETING, greeting.time_ns
         report = self._exchange(Welcome(self._entropy))
         if report is not None:
             self._take(report)
