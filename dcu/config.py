@@ -150,7 +150,7 @@ class FirmwarePolicy:
     multicast_rounds: int = 3
     multicast_share: float = 0.05
     least_spacing_s: float = 0.5
-    flood_times: float = 1.0
+    flood_times: float = 2.0
     airtimes: float = 8.0
     frame_overhead_bytes: int = 110
     settle_s: float = 10.0

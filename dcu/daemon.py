@@ -51,6 +51,7 @@ from protocols.headend.supply import SupplyRequest
 from protocols.headend.time_check import ClockQuery, ClockReport
 from protocols.mesh.config import LinkKey
 from protocols.mesh.phy import FSK_MODES
+from protocols.mesh.timers import profile_named
 from protocols.ports import ByteLink, KeySource, Trace
 
 _LOG = logging.getLogger(__name__)
@@ -238,6 +239,7 @@ class Dcu:
             group=self._group,
             flood_s=self._router.flood_s,
             rate_bps=FSK_MODES[config.radio.fsk_mode].rate_bps,
+            quiet_s=profile_named(config.timers_profile).mpl.buffer_s,
             local_offset_s=config.collection.local_offset_s,
             storage=storage,
             tasks=self._tasks,

@@ -25,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 _P, _S = MeterProgress, ImageStatus
 _BLOCKS_A_TURN = 4
 """Blocks to one meter before others have their turn on the air."""
+_FOR_GOOD = ("unsupported", "inconsistent")
+"""Reasons of a meter's refusal that time does not heal."""
 _REFUSALS = 2
 """A meter that refuses an image which is good here is sent all of it once more: something may have been torn."""
 
@@ -32,7 +34,8 @@ _REFUSALS = 2
 @dataclass(frozen=True, slots=True)
 class CampaignParts:
     """What a campaign works with. `keep` stores its record, `changed` is told of a meter that has got further,
-    `flood_s` is how long a multicast takes to the farthest meter."""
+    `flood_s` is how long a multicast takes to the farthest meter. For `quiet_s` after a multicast the mesh would send
+    it again to every meter that restarts."""
 
     policy: FirmwarePolicy
     registry: Registry
@@ -43,6 +46,7 @@ class CampaignParts:
     utc_s: Callable[[], float]
     local_offset_s: int
     rate_bps: int
+    quiet_s: float
     keep: Callable[[CampaignRecord], None]
     changed: Callable[[CampaignRecord, MeterPart | None], None]
     trace: Trace
@@ -86,7 +90,7 @@ class Campaign:
             except (NoAnswerError, StorageError) as error:
                 part.detail = str(error)
             except MeterRefusedError as error:
-                self._set(part, _P.FAILED, str(error))
+                part.detail = str(error)
                 return
 
     async def _multicast(self) -> None:
@@ -115,6 +119,7 @@ class Campaign:
         for number in numbers:
             request = block_request(number, blocks[number])
             record.blocks_multicast += group.broadcast(members, lambda request=request: request)  # type: ignore[misc]
+            record.multicast_utc_s = self._parts.utc_s()
             record.next_block = max(record.next_block, number + 1)
             if number % self._parts.policy.keep_every_blocks == 0:
                 self._parts.keep(record)
@@ -165,15 +170,16 @@ class Campaign:
             except UnknownMeterError as error:
                 part.detail, wait_s = str(error), parts.policy.absent_s
             except MeterRefusedError as error:
-                if error.reason == "refused":  # by the head-end: it may change its mind
-                    part.detail, wait_s = str(error), parts.policy.absent_s
-                else:
+                if error.reason in _FOR_GOOD:
                     self._set(part, _P.FAILED, str(error))
                     return
+                part.detail, wait_s = str(error), parts.policy.absent_s
             await asyncio.sleep(wait_s)
 
     def _wait_s(self, part: MeterPart) -> float:
         """Until the next look at a meter that does something by itself."""
+        if part.progress is _P.VERIFIED:
+            return max(self._record.multicast_utc_s + self._parts.quiet_s - self._parts.utc_s(), 1.0)
         activate_ms = self._record.order.activate_utc_ms
         if part.progress is _P.SCHEDULED and activate_ms is not None:
             left_s = activate_ms / 1000 - self._parts.utc_s()
@@ -247,11 +253,9 @@ class Campaign:
         self._set(part, _P.INITIATED, "")
 
     async def _verify(self, part: MeterPart, client: ImageClient) -> None:
-        result = await client.verify()
-        if result is ActionResult.SUCCESS:
+        """What a meter finds wrong, its next status says: the answer may be that to a repetition."""
+        if await client.verify() is ActionResult.SUCCESS:
             self._set(part, _P.VERIFIED, "")
-        elif result is not ActionResult.TEMPORARY_FAILURE:
-            await self._refused(part, client)
 
     async def _refused(self, part: MeterPart, client: ImageClient) -> None:
         why = await client.report() or "the meter has refused the image"
@@ -265,8 +269,11 @@ class Campaign:
 
     async def _activate(self, part: MeterPart, client: ImageClient) -> bool:
         """At the campaign's time, by the meter itself; without one, or later, now."""
-        order = self._record.order
-        if order.activate_utc_ms is not None and order.activate_utc_ms / 1000 > self._parts.utc_s():
+        order, now_s = self._record.order, self._parts.utc_s()
+        if order.activate_utc_ms is None and now_s < self._record.multicast_utc_s + self._parts.quiet_s:
+            self._set(part, _P.VERIFIED, "waits until the mesh has forgotten the multicasts")
+            return False
+        if order.activate_utc_ms is not None and order.activate_utc_ms / 1000 > now_s:
             if part.progress is not _P.SCHEDULED:
                 if not await client.schedule(order.activate_utc_ms / 1000 + self._parts.local_offset_s):
                     raise MeterRefusedError("unsupported", "it takes no time for the activation")

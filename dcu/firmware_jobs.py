@@ -44,13 +44,15 @@ class FirmwareJobs:
         group: MeterGroup,
         flood_s: Callable[[], float],
         rate_bps: int,
+        quiet_s: float,
         local_offset_s: int,
         storage: Storage,
         tasks: TaskGroup,
         utc_s: Callable[[], float],
         trace: Trace,
     ) -> None:
-        """`keys` are those whose firmware this concentrator passes on; `rate_bps` is its radio's."""
+        """`keys` are those whose firmware this concentrator passes on; `rate_bps` is its radio's;
+        `quiet_s` is for how long the mesh keeps a multicast for newcomers."""
         self._policy = policy
         self._headend = headend
         self._storage = storage
@@ -68,6 +70,7 @@ class FirmwareJobs:
             utc_s=utc_s,
             local_offset_s=local_offset_s,
             rate_bps=rate_bps,
+            quiet_s=quiet_s,
             keep=self._keep,
             changed=self._changed,
             trace=trace,

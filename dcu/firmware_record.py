@@ -44,6 +44,8 @@ class CampaignRecord:
     blocks_multicast: int = 0
     blocks_unicast: int = 0
     reports: int = 0
+    multicast_utc_s: float = 0.0
+    """When the last block went to all."""
     detail: str = ""
     meters: dict[str, MeterPart] = field(default_factory=dict)
 
@@ -71,6 +73,7 @@ class CampaignRecord:
             "order": encode_message(self.order).decode(),
             "phase": self.phase.value,
             "counts": [getattr(self, name) for name in _COUNTS],
+            "multicast_utc_s": self.multicast_utc_s,
             "detail": self.detail,
             "meters": meters,
         }
@@ -85,7 +88,14 @@ class CampaignRecord:
             raise RemoteProtocolError("no firmware campaign")
         counts = dict(zip(_COUNTS, (int(value) for value in fields["counts"]), strict=True))
         meters = {row[0]: _part(*row) for row in fields["meters"]}
-        return cls(order, CampaignPhase(fields["phase"]), detail=str(fields["detail"]), meters=meters, **counts)
+        return cls(
+            order,
+            CampaignPhase(fields["phase"]),
+            multicast_utc_s=float(fields["multicast_utc_s"]),
+            detail=str(fields["detail"]),
+            meters=meters,
+            **counts,
+        )
 
 
 _COUNTS = ("next_block", "blocks_total", "blocks_multicast", "blocks_unicast", "reports")

@@ -70,6 +70,8 @@ class MplProfile:
     """How long a seed's sequence numbers are remembered: longer than any forwarder may keep a message."""
     buffered_max: int = 64
     """Messages of one seed; less than half of the sequence numbers."""
+    buffered_bytes_max: int = 16_384
+    """Of the messages of one seed together: more is no node's memory, nor for every newcomer to be sent again."""
 
 
 MPL_SMALL = MplProfile(TrickleProfile(1.0, 3, 8), 3, TrickleProfile(10.0, 5, 1), 10, 600.0, 1800.0)

@@ -13,7 +13,7 @@ from twin.scenarios import (  # noqa: F401 (registers their steps)
     access_steps,
     clock_steps,
     day_steps,
-    gps_steps,
+    firmware_steps,
     gps_steps,
     grid_steps,
     healing_steps,

@@ -63,6 +63,11 @@ class Seed:
         """Whether that message was here."""
         return not is_at_least(sequence, self.min_sequence) or sequence in self.messages
 
+    @property
+    def size_bytes(self) -> int:
+        """Of what the buffered messages carry."""
+        return sum(len(message.packet.payload) for message in self.messages.values())
+
     def is_largest(self, sequence: int) -> bool:
         return not any(is_at_least(other, sequence) and other != sequence for other in self.messages)
 
@@ -176,7 +181,9 @@ class MplForwarder:
         message = Buffered(packet, sequence, Trickle(profile.data, self._core.rng), now + profile.buffer_s, born_at)
         seed.messages[sequence] = message
         message.trickle.start(now)
-        if len(seed.messages) > profile.buffered_max:
+        while len(seed.messages) > profile.buffered_max or (
+            len(seed.messages) > 1 and seed.size_bytes > profile.buffered_bytes_max
+        ):
             oldest = next(known for known in seed.messages if all(is_at_least(s, known) for s in seed.messages))
             seed.drop(oldest)
         self._start_control()
