@@ -28,6 +28,8 @@ _RECORD = "group."
 _SECURITY_SETUP = MethodReference(64, ObisCode.parse("0-0:43.0.1*255"), 2)
 _COUNTER = AttributeReference(1, ObisCode.parse("0-0:43.1.1*255"), 2)
 _TRIES = 3
+_LOOKS = 2
+_OVERTAKEN_S = 3.0
 
 
 class MeterGroup:
@@ -143,11 +145,14 @@ class MeterGroup:
         for _ in range(_TRIES):
             counter = sealer.counter
             self._sessions.send_to(meter.eui64, sealer.datagram(shift_by_nothing(), suite))
-            least = await _least_counter(session)
-            if least is None:
-                raise MeterRefusedError("unsupported", "it does not show its broadcast counter")
-            if least > counter:
-                return True
+            for _ in range(_LOOKS):
+                least = await _least_counter(session)
+                if least is None:
+                    raise MeterRefusedError("unsupported", "it does not show its broadcast counter")
+                if least > counter:
+                    return True
+                # The question may have overtaken the request; another request would make a replay of the first.
+                await asyncio.sleep(_OVERTAKEN_S)
         return False
 
 
