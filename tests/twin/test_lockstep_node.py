@@ -190,3 +190,4 @@ def test_two_nodes_cannot_keep_step_with_one_loop(tmp_path: Path) -> None:
     with pytest.raises(VirtualTimeError, match="another node"):
         other.node.power_on(OPTIONS, bytes(ENTROPY_BYTES), 0)
     bench.run(0.1, powered=False)
+    other.console.close(0.1)
