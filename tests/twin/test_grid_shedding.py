@@ -119,6 +119,15 @@ def test_bad_groups_and_orders_are_refused_with_a_reason(street: SyncRig) -> Non
     assert [item["group"] for item in street.run(hes.api.get("/api/shedding/groups")).json()] == ["north"]
 
 
+def test_the_console_has_a_page_for_load_shedding_that_loads_nothing_from_elsewhere(street: SyncRig) -> None:
+    page = street.run(street.rig.hes.api.get("/shedding"))
+    assert page.status_code == 200
+    assert "<title>Load shedding" in page.text
+    assert ".tally" in page.text
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+
+
 class _Board:
     """What the operator sees and does, without a rig: a frequency by time, and orders that take three seconds."""
 

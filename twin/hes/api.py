@@ -22,7 +22,7 @@ from twin.hes.console import console_page
 from twin.hes.firmware_api import firmware_router
 from twin.hes.profile_api import profile_router
 from twin.hes.service import HesService
-from twin.hes.shedding_api import shedding_router
+from twin.hes.shedding_api import shedding_console, shedding_router
 from twin.hes.supply_api import supply_router
 from twin.hes.tables import RequestStatus
 from twin.hes.views import (
@@ -65,6 +65,7 @@ def create_app(service: HesService) -> FastAPI:
     app.include_router(firmware_router(service))
     app.include_router(supply_router(service))
     app.include_router(shedding_router(service))
+    app.include_router(shedding_console())
     app.add_exception_handler(StarletteHTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
 

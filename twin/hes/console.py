@@ -1,4 +1,4 @@
-"""The operator's console: one page that talks to the REST interface."""
+"""The operator's console: pages that talk to the REST interface."""
 
 from __future__ import annotations
 
@@ -10,17 +10,28 @@ import jinja2
 from protocols.headend.quantities import ON_DEMAND, QUANTITIES
 from protocols.headend.tables import TABLES
 
+_LOADER = jinja2.FunctionLoader(lambda name: resources.files("twin.hes").joinpath(name).read_text(encoding="utf-8"))
+
 
 @functools.cache
 def firmware_page() -> str:
     """The page for firmware, as complete."""
-    source = resources.files("twin.hes").joinpath("firmware.html.jinja").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source).render()
+    return _template("firmware.html.jinja").render()
+
+
+@functools.cache
+def shedding_page() -> str:
+    """The page for load shedding, as complete."""
+    return _template("shedding.html.jinja").render()
 
 
 @functools.cache
 def console_page() -> str:
     """The page, complete: no other file is loaded."""
-    source = resources.files("twin.hes").joinpath("console.html.jinja").read_text(encoding="utf-8")
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)
-    return template.render(quantities=[item for item in QUANTITIES if item.name in ON_DEMAND], tables=TABLES)
+    quantities = [item for item in QUANTITIES if item.name in ON_DEMAND]
+    return _template("console.html.jinja").render(quantities=quantities, tables=TABLES)
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(loader=_LOADER, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template(name)

@@ -6,11 +6,13 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from protocols.errors import BadInputError
 from protocols.headend.shapes import utc_text
 from protocols.headend.supply import SupplyAction
+from twin.hes.console import shedding_page
 from twin.hes.service import HesService
 from twin.hes.shedding import DEFAULT_TIMEOUT_S, MAX_STAGGER_S, OrderResult
 from twin.hes.views import Problem
@@ -140,5 +142,15 @@ def shedding_router(service: HesService) -> APIRouter:
             return order_view(shedding.result(order_id))
         except KeyError:
             raise HTTPException(404, f"no order {order_id!r}") from None
+
+    return router
+
+
+def shedding_console() -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/shedding", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(shedding_page())
 
     return router
