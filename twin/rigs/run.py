@@ -153,6 +153,7 @@ def _statistics(rig: Rig) -> dict[str, object]:
     return {
         "transmissions": air.transmissions,
         "receptions": air.receptions,
+        **({"loop_events": rig.clock.loop.events_run} if isinstance(rig.clock, VirtualClock) else {}),
         "meters_by_hops": {str(hops): count for hops, count in pictures.hop_counts(rig).items()},
         "channel_airtime_s": {str(channel): value for channel, value in pictures.channel_occupancy(rig).items()},
         "nodes": {
