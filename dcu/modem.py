@@ -28,7 +28,8 @@ from protocols.errors import RemoteProtocolError, TwinError
 from protocols.ports import ByteLink, Trace
 
 _LOG = logging.getLogger(__name__)
-_LOOK_S = 3.0
+_LOOK_S = 15.0
+"""How often to look while something is missing; what changes is told unsolicited anyway."""
 _SILENT_RETRY_S = 10.0
 _LONGEST_FORBID = 16
 _LONGEST_SEARCH = 8
@@ -206,6 +207,7 @@ class ModemDriver:
         """Another card: with the radio off, as modems want it."""
         self._registrations.clear()
         self._context_open = False
+        self._set(ModemState.SEARCHING)
         await self._ask("AT+CFUN=4")
         await self._ask(self._policy.select_sim.format(slot=slot))
         await self._ask("AT+CFUN=1")

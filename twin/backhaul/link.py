@@ -2,12 +2,14 @@
 
 What travels is a TCP connection seen from outside: segments, each with 40 bytes of IPv4 and TCP headers, are
 serialized at the rate of their direction, delivered in order, and sent again when lost, after a time-out that doubles
-(RFC 6298), until the sender gives up after `MAX_ATTEMPTS`. Acknowledgements and congestion windows are not modelled.
+(RFC 6298), until the sender gives up after `MAX_ATTEMPTS`. A connection has at most `WINDOW_SEGMENTS` on the link, and
+the rest waits at its sender; acknowledgements cost nothing, and the window does not adapt.
 """
 
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -21,6 +23,7 @@ HEADER_BYTES = 40
 RTO_MIN_S = 1.0
 RTO_MAX_S = 60.0
 MAX_ATTEMPTS = 15
+WINDOW_SEGMENTS = 32
 
 
 class Way(StrEnum):
@@ -151,6 +154,8 @@ class _Pipe:
         self._next_number = 0
         self._expected = 0
         self._early: dict[int, _Segment] = {}
+        self._waiting: deque[_Segment] = deque()
+        self._flying = 0
         self._timers: dict[int, Cancellable] = {}
         self._ended = False
         self.pending_bytes = 0
@@ -162,7 +167,13 @@ class _Pipe:
             segment = _Segment(self._next_number, signal, data[start : start + SEGMENT_BYTES])
             self._next_number += 1
             self.pending_bytes += len(segment.data)
-            self._transmit(segment)
+            self._waiting.append(segment)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        while self._waiting and self._flying < WINDOW_SEGMENTS and not self._ended:
+            self._flying += 1
+            self._transmit(self._waiting.popleft())
 
     def end(self) -> None:
         """The sender is gone: nothing is repeated any more."""
@@ -186,6 +197,7 @@ class _Pipe:
                 segment.attempt += 1
                 self._timers[segment.number] = self._link.timers.call_at(when, self._transmit, segment)
             return
+        self._flying -= 1
         self._early[segment.number] = segment
         while self._expected in self._early:
             ready = self._early.pop(self._expected)
@@ -193,6 +205,7 @@ class _Pipe:
             self.pending_bytes -= len(ready.data)
             self._deliver(ready.signal, ready.data)
         self.on_delivered()
+        self._send_waiting()
 
 
 class LinkEnd:

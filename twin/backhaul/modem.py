@@ -123,6 +123,10 @@ class Modem:
     def slot(self) -> int:
         return self._slot
 
+    def pin_tries_left(self, slot: int) -> int:
+        """Before the card asks for its PUK."""
+        return self._card(slot).tries_left
+
     @property
     def technology(self) -> Technology | None:
         """What it is registered on; None without a network."""

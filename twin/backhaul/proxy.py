@@ -21,7 +21,7 @@ QUEUE_LIMIT_BYTES = 32 * 1024
 class _Socket(asyncio.Protocol):
     """A real connection whose bytes go to a transport over the link, and the other way round.
 
-    What comes on either side before the other one is there is kept.
+    What comes over the link before the real connection is there is kept; what comes the other way waits in its socket.
     """
 
     def __init__(self, opened: Callable[[_Socket], None], ended: Callable[[_Socket], None]) -> None:
@@ -29,7 +29,6 @@ class _Socket(asyncio.Protocol):
         self._ended = ended
         self._socket: asyncio.Transport | None = None
         self._link: Transport | None = None
-        self._for_link = bytearray()
         self._for_socket = bytearray()
         self._has_ended = False
 
@@ -42,14 +41,14 @@ class _Socket(asyncio.Protocol):
         transport.write(waiting)
         if self._has_ended:
             transport.close()
+        elif self._link is None:
+            transport.pause_reading()  # until there is a way for it
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._link is None:
-            self._for_link += data
-            return
-        self._link.write(data)
-        self._throttle()
+        if self._link is not None:
+            self._link.write(data)
+            self._throttle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.finish()
@@ -69,15 +68,12 @@ class _Socket(asyncio.Protocol):
     # the link's side
 
     def join(self, link: Transport) -> None:
-        """The link's transport is there: what came before it goes first."""
+        """The link's transport is there: what waits in the socket may come."""
         if self._has_ended:
             link.close()
             return
         self._link = link
-        waiting, self._for_link = bytes(self._for_link), bytearray()
-        if waiting:
-            link.write(waiting)
-            self._throttle()
+        self._go_on()
 
     def handler(self) -> TransportHandler:
         return TransportHandler(received=self._deliver, lost=self.end)
@@ -114,6 +110,7 @@ class BackhaulProxy:
         self._loop = loop
         self._server: asyncio.Server | None = None
         self._open: dict[_Socket, None] = {}
+        self._emptied = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._connector = link.connector(self._arrived)
 
@@ -139,6 +136,9 @@ class BackhaulProxy:
             connection.abort()
         if self._tasks:
             await asyncio.wait(list(self._tasks))
+        if self._open:
+            self._emptied.clear()
+            await self._emptied.wait()
         if server is not None:
             await server.wait_closed()
 
@@ -163,6 +163,11 @@ class BackhaulProxy:
         except OSError as error:
             _LOG.warning("nobody listens at %s:%d: %s", *self._target, error.strerror or error)
             far.finish()
+        except asyncio.CancelledError:
+            far.finish()
+            raise
 
     def _forget(self, connection: _Socket) -> None:
         self._open.pop(connection, None)
+        if not self._open:
+            self._emptied.set()

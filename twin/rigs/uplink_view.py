@@ -10,7 +10,8 @@ from twin.rigs.dcu import RigDcu
 from twin.rigs.equipment import CELLULAR, SATELLITE, Equipment
 from twin.rigs.folder import EventTrace
 
-SAMPLE_EVERY_S = 30.0
+SAMPLE_EVERY_S = 29.7
+"""Not in step with the seconds, so that a leap is not looked at just when it happens."""
 LINK_LANES = {SATELLITE: "satellite", CELLULAR: "cellular"}
 _UP, _IDLE = "up", "down"
 
@@ -43,7 +44,7 @@ class _State:
 
 
 class UplinkView:
-    """Follows the trace, and looks at the concentrator every 30 s of the run."""
+    """Follows the trace, and looks at the concentrator every half minute of the run."""
 
     def __init__(self, clock: RunClock, dcu: RigDcu, equipment: Equipment, trace: EventTrace) -> None:
         self._clock = clock
