@@ -22,6 +22,7 @@ from dcu.jobs import ReadingJobs
 from dcu.meter_access import MeterAccess
 from dcu.meter_alarms import MeterAlarms
 from dcu.meter_group import MeterGroup
+from dcu.meter_trips import MeterTrips
 from dcu.outbox import Outbox
 from dcu.profile_jobs import ProfileJobs
 from dcu.registration import Registrar
@@ -151,6 +152,15 @@ class Dcu:
             utc_s=utc_s,
             on_refused=self._registrar.refused,
             on_clock=lambda meter, *times_s: self._clocks.noticed(meter, *times_s),
+            trace=trace,
+        )
+        self._trips = MeterTrips(
+            headend=self._headend,
+            registry=self.registry,
+            sessions=self._sessions,
+            access=self._access,
+            tasks=self._tasks,
+            on_refused=self._registrar.refused,
             trace=trace,
         )
         self._supplies = SupplyJobs(
@@ -330,6 +340,7 @@ class Dcu:
             "collection": Counter(self._collector.counters),
             "bundles": Counter(self._bundles.counters),
             "alarms": Counter(self._alarms.counters),
+            "trips": Counter(self._trips.counters),
             "group": Counter(self._group.counters),
             "clocks": Counter(self._clocks.counters),
             "firmware": Counter(self._firmware.counters),
@@ -405,7 +416,7 @@ class Dcu:
         self._sessions.datagram(address, payload)
 
     def _notified(self, eui64: bytes, apdu: bytes) -> None:
-        if not self._alarms.take(eui64, apdu):
+        if not self._alarms.take(eui64, apdu) and not self._trips.take(eui64, apdu):
             self._collector.notified(eui64, apdu)
 
     def _meter_changed(self, meter: Meter) -> None:

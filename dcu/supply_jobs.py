@@ -29,6 +29,7 @@ from protocols.headend.supply import SupplyAction, SupplyRequest, SupplyResponse
 from protocols.leakage_protection import (
     CLASS_DATA,
     CLASS_DISCONNECT_CONTROL,
+    HELD_STATES,
     ProtectionState,
     Refusal,
     SafetyState,
@@ -185,8 +186,8 @@ class SupplyJobs:
         after = await self._settled(session, line)
         if after.connected:
             return SupplyOutcome(SupplyStatus.OK, True)
-        refusal = Refusal.NONE if after.protection is None else after.protection.refusal
-        if refusal is not Refusal.NONE:
+        refusal = _refusal(after.protection, result)
+        if refusal is not None:
             return SupplyOutcome(SupplyStatus.REFUSED, False, refusal, refusal.text)
         if after.control_state == _READY:
             return SupplyOutcome(SupplyStatus.READY, False, detail="the customer has to press the meter's button")
@@ -260,6 +261,14 @@ async def _invoke(session: MeterSession, line: int, method: int) -> ActionResult
         return await session.action_once(reference, integer(0))
     except NoAnswerError:
         return None
+
+
+def _refusal(protection: ProtectionState | None, result: ActionResult | None) -> Refusal | None:
+    """Why the leakage protection has refused this very request, as far as the request has reached it."""
+    if protection is None or protection.refusal is Refusal.NONE:
+        return None
+    reached = result in (ActionResult.SUCCESS, None) or protection.state in HELD_STATES
+    return protection.refusal if reached else None
 
 
 def _denied(result: ActionResult | None) -> str:

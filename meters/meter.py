@@ -10,11 +10,15 @@ from meters.firmware.firmware import Board, Firmware
 from meters.firmware.image_machine import ProgramFault
 from meters.firmware.mesh_node import MeshSettings
 from meters.firmware.partitions import StorageError
+from meters.firmware.protection.controller import ProtectionController
 from meters.hardware.disconnector import Disconnector
 from meters.hardware.enclosure import Enclosure
 from meters.hardware.flash import Flash, FlashGeometry, PowerLostError
+from meters.hardware.leakage_front_end import LeakageFrontEnd
+from meters.hardware.leakage_test_path import LeakageTestPath
 from meters.hardware.metrology import Metrology
 from meters.hardware.power import PowerSupply
+from meters.hardware.relay import RELAY_MODELS
 from meters.hardware.rtc import Crystal, Rtc
 from meters.hardware.world import World
 from meters.identity import MeterIdentity
@@ -40,6 +44,9 @@ class MeterHardware:
     enclosure: Enclosure
     disconnector: Disconnector | None = None
     """None on a model that cannot switch its supply."""
+    leakage: LeakageFrontEnd | None = None
+    """None on a model without leakage protection; with it there is a test path."""
+    leakage_test_path: LeakageTestPath | None = None
 
     @classmethod
     def for_model(
@@ -63,14 +70,25 @@ class MeterHardware:
         )
         sizes = model.flash
         metrology = Metrology(world, load, phase_count=model.phases)
+        disconnector = None
+        if model.has_disconnector:
+            relay, lines = RELAY_MODELS[model.relay], model.tenant_lines
+            disconnector = Disconnector(world, metrology, relay, lines=lines, poles=model.poles)
+        protected = disconnector is not None and model.leakage_sensor is not None
         return cls(
             rtc=Rtc(world, crystal),
             flash=flash or Flash(FlashGeometry(sizes.page_bytes, sizes.pages_per_block, sizes.block_count)),
             metrology=metrology,
             power=PowerSupply(timers, hold_up_s=model.hold_up_s, frequency_hz=model.supply_frequency_hz),
             enclosure=Enclosure(),
-            disconnector=Disconnector(metrology) if model.has_disconnector else None,
+            disconnector=disconnector,
+            leakage=_front_end(model, timers, rng) if protected else None,
+            leakage_test_path=LeakageTestPath(model.tenant_lines) if protected else None,
         )
+
+
+def _front_end(model: MeterModel, timers: Timers, rng: random.Random) -> LeakageFrontEnd:
+    return LeakageFrontEnd(timers, model.leakage_sensor or "", model.tenant_lines, rng.getrandbits(64))
 
 
 class _Chips:
@@ -83,6 +101,8 @@ class _Chips:
         self._hardware.flash.power_up()
         self._hardware.rtc.supply(True)
         self._hardware.metrology.supply(True)
+        if self._hardware.leakage is not None:
+            self._hardware.leakage.supply(True)
 
     def power_failing(self) -> None:
         """Mains is gone: nothing flows any more, the chips live on the capacitor."""
@@ -91,6 +111,8 @@ class _Chips:
     def power_gone(self) -> None:
         self._hardware.rtc.supply(False)
         self._hardware.metrology.supply(False)
+        if self._hardware.leakage is not None:
+            self._hardware.leakage.supply(False)
 
 
 class Meter:
@@ -118,6 +140,8 @@ class Meter:
         self.identity = identity
         self.hardware = hardware
         self._trace = trace or _no_trace
+        self.protection = _protection(model, hardware, timers, self._trace)
+        """The leakage protection's controller; None on a model without."""
         self._board = Board(
             model=model,
             identity=identity,
@@ -132,6 +156,7 @@ class Meter:
             enclosure=hardware.enclosure,
             disconnector=hardware.disconnector,
             restart=self._restart_soon,
+            protection=self.protection,
             guard=self._guard,
             radio=radio,
             mesh=mesh,
@@ -141,6 +166,8 @@ class Meter:
         self._reset: Cancellable | None = None
         hardware.flash.on_power_lost = hardware.power.cut_at_once
         hardware.power.listen(_Chips(hardware))
+        if self.protection is not None:
+            hardware.power.listen(self.protection)  # before the application: it does not wait for it
         hardware.power.listen(self)
 
     @property
@@ -207,6 +234,17 @@ class Meter:
         if self._firmware is not None:
             self._firmware.close_channel(channel)
 
+    # bench verbs on the processor of the application
+
+    def halt(self) -> None:
+        """The application hangs: nothing of it runs any more, though it has its supply. The protection goes on."""
+        self.power_gone()
+
+    def reset(self) -> None:
+        """The application starts anew, if there is mains."""
+        if self._firmware is None and self.power.mains_present:
+            self._guard(self._boot)
+
     # the processor's pins
 
     def power_good(self) -> None:
@@ -263,6 +301,23 @@ class Meter:
             # Worn out: a meter that cannot keep its counters must not go on.
             self._trace("meter.fault", reason=str(error))
             self.power_gone()
+
+
+def _protection(
+    model: MeterModel, hardware: MeterHardware, timers: Timers, trace: Trace
+) -> ProtectionController | None:
+    if hardware.disconnector is None or hardware.leakage is None or hardware.leakage_test_path is None:
+        return None
+    return ProtectionController(
+        hardware.disconnector,
+        hardware.leakage,
+        hardware.leakage_test_path,
+        hardware.flash,
+        hardware.rtc,
+        timers,
+        trace,
+        line_hz=model.nominal_frequency_hz,
+    )
 
 
 def _no_trace(kind: str, /, **fields: object) -> None:

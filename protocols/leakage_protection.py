@@ -25,7 +25,7 @@ TRIPS = ObisCode.parse("0-0:96.60.3*255")
 """Class 1: the trips that the meter keeps, without their waveforms, oldest first."""
 TRIPS_READ = ObisCode.parse("0-0:96.60.4*255")
 """Class 1, writable: number of the newest trip that the concentrator has taken over."""
-TRIP_PUSH = ObisCode.parse("0-4:25.9.0*255")
+TRIP_PUSH = ObisCode.parse("0-7:25.9.0*255")
 """Class 40: the push setup that announces trips."""
 
 
@@ -42,6 +42,22 @@ def protection_state(line: int) -> ObisCode:
 def trip_slot(number: int) -> ObisCode:
     """The class 1 object that holds trip `number` as an octet string of its record, until ten more have come."""
     return ObisCode.parse(f"0-0:96.61.{number % KEPT_TRIPS}*255")
+
+
+class Cause(enum.IntEnum):
+    """Which rule of the detector opened a line."""
+
+    NONE = 0
+    SENSOR = 1
+    """A sample was not a number: the sensor cannot be trusted."""
+    AC = 2
+    SMOOTH_DC = 3
+    SMOOTH_DC_UNDER_AC = 4
+
+    @property
+    def text(self) -> str:
+        """For messages and people."""
+        return self.name.lower().replace("_", "-")
 
 
 class SafetyState(enum.Enum):
@@ -62,6 +78,12 @@ class SafetyState(enum.Enum):
     """The sensor, or its self-test, failed. Open until a self-test passes."""
     ISOLATION_FAILED = 7
     """Told to open, yet current still flows: welded contact. Only a reset on site leads out."""
+
+
+HELD_STATES = frozenset(
+    {SafetyState.TRIPPED, SafetyState.LOCKED_OUT, SafetyState.SENSOR_FAILED, SafetyState.ISOLATION_FAILED}
+)
+"""States in which the protection keeps the line open, and which outlive a power cut."""
 
 
 class Refusal(enum.StrEnum):

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from meters.datafile import FileModel
 from meters.firmware.control_makers import (
     make_activity_calendar,
-    make_disconnect_control,
     make_limiter,
     make_push_setup,
     make_register_activation,
@@ -51,8 +50,10 @@ from meters.firmware.objects.clock import ClockObject
 from meters.firmware.objects.group_security import GROUP_SECURITY_SETUP, GroupSecuritySetupObject
 from meters.firmware.objects.image_transfer import ImageTransferObject
 from meters.firmware.objects.profile import ProfileObject
+from meters.firmware.objects.protection import THRESHOLDS
 from meters.firmware.objects.security_setup import SecuritySetupObject
 from meters.firmware.objects.shown import SHOWN
+from meters.firmware.protection_makers import PROTECTION_SHOWS, make_disconnect_control, make_threshold
 from meters.firmware.quantities import DEMAND_FIELDS, DEMAND_UNITS, QUANTITIES, phases_needed
 from meters.firmware.row_values import TYPES, value_tag
 from meters.firmware.services import Services
@@ -88,6 +89,8 @@ def _make_data(services: Services, row: ObjectRow) -> CosemObject:
 
 
 def _make_register(services: Services, row: ObjectRow) -> CosemObject:
+    if row.measures in THRESHOLDS:
+        return make_threshold(services, row)
     quantity = QUANTITIES[row.measures or ""]
     return RegisterObject(services.obis(row), services.measurements, quantity, row.scaler, value_tag(row))
 
@@ -226,6 +229,8 @@ def _check_source(row: ObjectRow, model: MeterModel) -> RowProblem | None:
     if row.class_id == DATA.class_id:
         if row.shows not in SHOWN:
             return RowProblem("shows", f"must be one of: {', '.join(SHOWN)}")
+        if row.shows in PROTECTION_SHOWS and model.leakage_sensor is None:
+            return RowProblem("shows", "is of the leakage protection; give the model a leakage_sensor")
         problem = SHOWN[row.shows].check(row)
         return None if problem is None else RowProblem("with", problem)
     if row.class_id == REGISTER.class_id:
@@ -242,6 +247,10 @@ def _check_source(row: ObjectRow, model: MeterModel) -> RowProblem | None:
 
 
 def _check_quantity(row: ObjectRow, model: MeterModel) -> RowProblem | None:
+    if row.measures in THRESHOLDS:
+        if model.leakage_sensor is None:
+            return RowProblem("measures", "is of the leakage protection; give the model a leakage_sensor")
+        return _check_unit(row, Unit.AMPERE)
     quantity = QUANTITIES.get(row.measures or "")
     if quantity is None:
         return RowProblem("measures", f"must be one of: {', '.join(QUANTITIES)}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from meters.firmware.catalogue import BINDINGS
 from meters.firmware.companion_tables import CompanionTables, apply_companion
 from meters.firmware.objects.association import ObjectList
+from meters.firmware.protection_makers import line_rows
 from meters.models.companion import load_companion
 from meters.models.schema import ASSOCIATION_NAMES, AssociationName, MeterModel, ObjectRow, Rights
 from protocols.dlms.enums import Mechanism
@@ -67,7 +68,7 @@ def compile_model(model: MeterModel) -> CompiledModel:
 
 def _compile(model: MeterModel) -> CompiledModel:
     tables = None if model.companion is None else apply_companion(load_companion(model.companion), model)
-    rows = (*model.objects, *(tables.rows if tables is not None else ()))
+    rows = (*model.objects, *line_rows(model), *(tables.rows if tables is not None else ()))
     codes = {row.obis: row.code for row in rows}
     listed = tuple((BINDINGS[row.class_id].interface, codes[row.obis]) for row in rows)
     access = {INSTANCES[name]: _access(model, rows, name) for name in model.associations}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from meters.firmware.calendar import Action, Calendar, Day, Season, Week
 from meters.firmware.event_names import MeterEvent
-from meters.firmware.objects.control import DisconnectControlObject, LimiterObject, RegisterMonitorObject, Watched
+from meters.firmware.objects.control import LimiterObject, RegisterMonitorObject, Watched
 from meters.firmware.objects.push_setup import PushSetupObject
 from meters.firmware.objects.tariff import (
     ActivityCalendarObject,
@@ -15,7 +15,9 @@ from meters.firmware.objects.tariff import (
     SingleActionScheduleObject,
     SpecialDaysObject,
 )
+from meters.firmware.protection_makers import announces_trips
 from meters.firmware.push import Pusher
+from meters.firmware.push import PushSettings as PushDefaults
 from meters.firmware.scripts import Script, ScriptAction, call, write_text
 from meters.firmware.services import Services
 from meters.firmware.watch import ThresholdWatch
@@ -33,7 +35,7 @@ from protocols.dlms.date_time import Date, DateTime, Time
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.objects import Caller, CosemObject, object_key
 from protocols.dlms.selective import CaptureObject
-from protocols.errors import LocalProtocolError
+from protocols.leakage_protection import CLASS_DISCONNECT_CONTROL, disconnect_control
 
 END_OF_BILLING = ObisCode.parse("0-0:15.0.0*255")
 _WEEK = b"WEEK"
@@ -64,20 +66,24 @@ def make_script_table(services: Services, row: ObjectRow) -> CosemObject:
 def _scripts(services: Services, row: ObjectRow) -> dict[int, Script]:
     settings = ScriptTableSettings.model_validate(row.settings)
     return {
-        number: tuple(action for step in steps if (action := _script_action(services, step)) is not None)
+        number: tuple(action for step in steps for action in _script_actions(services, step))
         for number, steps in settings.scripts.items()
     }
 
 
-def _script_action(services: Services, step: ScriptStep) -> ScriptAction | None:
-    """None for a step on the monthly profile of a companion that has none."""
+def _script_actions(services: Services, step: ScriptStep) -> tuple[ScriptAction, ...]:
+    """Nothing for a step on the monthly profile of a companion that has none; a step on the Disconnect control of
+    line 1 means that of every line."""
     place = step.set or step.call
     obis = services.tables.billing_obis if place == "billing" else ObisCode.parse(place or "")
     if obis is None:
-        return None
+        return ()
     if step.set is not None:
-        return write_text(step.class_id, obis, step.attribute or 0, step.text or "")
-    return call(step.class_id, obis, step.method or 0)
+        return (write_text(step.class_id, obis, step.attribute or 0, step.text or ""),)
+    if (step.class_id, obis) == (CLASS_DISCONNECT_CONTROL, disconnect_control(1)):
+        lines = range(1, services.model.tenant_lines + 1)
+        return tuple(call(step.class_id, disconnect_control(line), step.method or 0) for line in lines)
+    return (call(step.class_id, obis, step.method or 0),)
 
 
 def make_special_days(services: Services, row: ObjectRow) -> CosemObject:
@@ -150,13 +156,6 @@ def make_schedule(services: Services, row: ObjectRow) -> CosemObject:
     schedule.on_change = services.scheduler.clock_changed
     services.on_start.append(lambda: services.scheduler.at(schedule.following, schedule.execute))
     return schedule
-
-
-def make_disconnect_control(services: Services, row: ObjectRow) -> CosemObject:
-    if services.supply is None:
-        raise LocalProtocolError("a disconnect control without a disconnector")
-    services.on_start.append(services.supply.start)
-    return DisconnectControlObject(services.obis(row), services.supply)
 
 
 def make_limiter(services: Services, row: ObjectRow) -> CosemObject:
@@ -232,6 +231,7 @@ def make_push_setup(services: Services, row: ObjectRow) -> CosemObject:
         services.timers,
         services.rng,
         services.guard,
+        PushDefaults(randomisation_s=settings.randomisation_s),
     )
     services.pushers.append(pusher)
     services.on_start.append(lambda: pusher.bind(services.find, services.notify))
@@ -239,4 +239,6 @@ def make_push_setup(services: Services, row: ObjectRow) -> CosemObject:
         alarms = services.alarms
         pusher.on_sent = alarms.sent
         alarms.send = lambda is_last: pusher.push_now(is_last=is_last)
+    if announces_trips(row) and services.announcer is not None:
+        services.announcer.push = pusher.push
     return PushSetupObject(services.obis(row), pusher)

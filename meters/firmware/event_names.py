@@ -55,7 +55,12 @@ class MeterEvent(enum.StrEnum):
     LIMITER_EXCEEDED = "limiter_exceeded"
     LIMITER_NORMAL = "limiter_normal"
     DISCONNECTOR_FAILED = "disconnector_failed"
+    # leakage protection
     LEAKAGE_TRIP = "leakage_trip"
+    LEAKAGE_LOCKED_OUT = "leakage_locked_out"
+    LEAKAGE_CLOSE_REFUSED = "leakage_close_refused"
+    LEAKAGE_SENSOR_FAILED = "leakage_sensor_failed"
+    ISOLATION_FAILED = "isolation_failed"
     # power quality
     VOLTAGE_SAG_L1 = "voltage_sag_l1"
     VOLTAGE_SAG_L2 = "voltage_sag_l2"

@@ -22,14 +22,16 @@ from meters.firmware.line_watch import LineWatch
 from meters.firmware.measurements import Measurements
 from meters.firmware.mesh_node import MeshEndpoint, MeshSettings
 from meters.firmware.partitions import COUNTERS, PARAMETERS, PartitionView
+from meters.firmware.protection.controller import ProtectionController
 from meters.firmware.scheduler import RtcScheduler
 from meters.firmware.scripts import ScriptRunner
 from meters.firmware.security import SecretStore
 from meters.firmware.services import Services
 from meters.firmware.storage import RecordStore
-from meters.firmware.supply_control import SupplyControl
+from meters.firmware.supply_control import PlainLine, ProtectedLine, SupplyControl, press_button
 from meters.firmware.tables import Tables
 from meters.firmware.tamper import TamperWatch
+from meters.firmware.trip_announcer import TripAnnouncer
 from meters.hardware.disconnector import Disconnector
 from meters.hardware.enclosure import Enclosure
 from meters.hardware.flash import Flash
@@ -74,6 +76,7 @@ class Board:
     disconnector: Disconnector | None
     restart: Callable[[], None]
     """Resets the processor shortly after: what runs now may finish and answer."""
+    protection: ProtectionController | None
     guard: Guard
     """Runs every piece of work that begins with a timer or a datagram; a power failure inside it ends there."""
     radio: ByteLink | None = None
@@ -134,16 +137,25 @@ class Firmware:
         self._program.start()
         self._listen_to_button()
         self._schedule()
+        self._listen_to_protection()
         if self.mesh is not None:
             self.mesh.start()
         self._trial.start()
         board.trace("meter.started", start_count=services.start_count, firmware=services.firmware_version)
 
     def _listen_to_button(self) -> None:
-        supply, guard = self.services.supply, self.services.guard
-        if self._disconnector is not None and supply is not None:
-            self._button = lambda: guard(supply.press_button)
+        supplies, guard = self.services.supplies, self.services.guard
+        if self._disconnector is not None:
+            self._button = lambda: guard(lambda: press_button(supplies))
             self._disconnector.on_button.append(self._button)
+
+    def _listen_to_protection(self) -> None:
+        services = self.services
+        if services.protection is not None and services.announcer is not None:
+            services.protection.on_line_event = lambda event: services.guard(
+                lambda: services.supplies[event.line].line_event(event)
+            )
+            services.announcer.start()
 
     def _schedule(self) -> None:
         services, scheduler = self.services, self.services.scheduler
@@ -209,6 +221,9 @@ class Firmware:
             self._disconnector.on_button.remove(self._button)
         self.services.tamper.stop()
         self.services.line.stop()
+        if self.services.protection is not None and self.services.announcer is not None:
+            self.services.protection.on_line_event = None
+            self.services.announcer.stop()
         for watch in self.services.watches:
             watch.stop()
         for pusher in self.services.pushers:
@@ -282,7 +297,11 @@ def _start_services(
         start_count=start_count,
         events=events,
         scripts=ScriptRunner(board.trace),
-        supply=None if board.disconnector is None else SupplyControl(board.disconnector, parameters, events),
+        supplies=_supplies(board, parameters, events),
+        protection=board.protection,
+        announcer=None
+        if board.protection is None
+        else TripAnnouncer(board.protection, parameters, board.timers, board.guard),
         guard=board.guard,
         tables=Tables(compiled.tables, board.flash, clock, events),
         codes=compiled.codes,
@@ -301,6 +320,24 @@ def _start_services(
         if usable and (board.keys.broadcast_key or not config.pre_established):
             services.associations.append(Association(config, secret))
     return services
+
+
+def _supplies(board: Board, parameters: RecordStore, events: EventRecorder) -> tuple[SupplyControl, ...]:
+    """Where there is leakage protection, it has every line's relay."""
+    disconnector, protection = board.disconnector, board.protection
+    if disconnector is None:
+        return ()
+    return tuple(
+        SupplyControl(
+            PlainLine(disconnector, number, board.timers.time)
+            if protection is None
+            else ProtectedLine(protection, number),
+            parameters,
+            events,
+            number=number,
+        )
+        for number in range(1, len(disconnector.relays) + 1)
+    )
 
 
 def _start_server(services: Services) -> CosemServer:

@@ -34,14 +34,28 @@ class FlashPartition:
 BOOTLOADER = FlashPartition("bootloader", offset_bytes=0x00_0000, size_bytes=0x01_0000)
 PARAMETERS = FlashPartition("parameters", offset_bytes=0x01_0000, size_bytes=0x01_0000)
 COUNTERS = FlashPartition("counters", offset_bytes=0x02_0000, size_bytes=0x01_0000)
-CREDIT = FlashPartition("credit", offset_bytes=0x03_0000, size_bytes=0x01_0000)
+CREDIT = FlashPartition("credit", offset_bytes=0x03_0000, size_bytes=0x00_6000)
+PROTECTION = FlashPartition("protection", offset_bytes=0x03_6000, size_bytes=0x00_4000)
+TRIPS = FlashPartition("trips", offset_bytes=0x03_A000, size_bytes=0x00_6000)
 EVENT_LOGS = FlashPartition("event_logs", offset_bytes=0x04_0000, size_bytes=0x02_0000)
 PROFILES = FlashPartition("profiles", offset_bytes=0x06_0000, size_bytes=0x06_0000)
 STAGING = FlashPartition("staging", offset_bytes=0x0C_0000, size_bytes=0x06_0000)
 SLOT_A = FlashPartition("slot_a", offset_bytes=0x12_0000, size_bytes=0x07_0000)
 SLOT_B = FlashPartition("slot_b", offset_bytes=0x19_0000, size_bytes=0x07_0000)
 
-PARTITIONS = (BOOTLOADER, PARAMETERS, COUNTERS, CREDIT, EVENT_LOGS, PROFILES, STAGING, SLOT_A, SLOT_B)
+PARTITIONS = (
+    BOOTLOADER,
+    PARAMETERS,
+    COUNTERS,
+    CREDIT,
+    PROTECTION,
+    TRIPS,
+    EVENT_LOGS,
+    PROFILES,
+    STAGING,
+    SLOT_A,
+    SLOT_B,
+)
 """Layout 1, for devices of 2 MiB and more."""
 
 

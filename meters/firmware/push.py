@@ -55,6 +55,7 @@ class Pusher:
         timers: Timers,
         rng: random.Random,
         guard: Callable[[Callable[[], None]], None],
+        defaults: PushSettings | None = None,
     ) -> None:
         self._name = name
         self.objects = objects
@@ -70,7 +71,7 @@ class Pusher:
         self._caller = Caller(client_sap=0)
         self._invoke_id = 0
         saved = store.get(f"push/{name}")
-        self.settings = PushSettings() if saved is None else PushSettings.decode(saved)
+        self.settings = (defaults or PushSettings()) if saved is None else PushSettings.decode(saved)
         self.on_sent: Callable[[], None] = lambda: None
         """Called when all of a push is on its way."""
         self.sent = 0

@@ -14,6 +14,7 @@ from meters.firmware.events import EventRecorder
 from meters.firmware.image_machine import Machine
 from meters.firmware.line_watch import LineWatch
 from meters.firmware.measurements import Measurements
+from meters.firmware.protection.controller import ProtectionController
 from meters.firmware.push import Pusher
 from meters.firmware.scheduler import RtcScheduler
 from meters.firmware.scripts import ScriptRunner
@@ -22,6 +23,7 @@ from meters.firmware.storage import RecordStore
 from meters.firmware.supply_control import SupplyControl
 from meters.firmware.tables import Tables
 from meters.firmware.tamper import TamperWatch
+from meters.firmware.trip_announcer import TripAnnouncer
 from meters.firmware.watch import ThresholdWatch
 from meters.identity import MeterIdentity
 from meters.models.schema import MeterModel, ObjectRow
@@ -60,8 +62,11 @@ class Services:
     start_count: int
     events: EventRecorder
     scripts: ScriptRunner
-    supply: SupplyControl | None
-    """None on a model without a disconnector."""
+    supplies: tuple[SupplyControl, ...]
+    """One a line; none on a model without a disconnector."""
+    protection: ProtectionController | None
+    announcer: TripAnnouncer | None
+    """Both None on a model without leakage protection."""
     guard: Callable[[Callable[[], None]], None]
     tables: Tables
     codes: Mapping[str, ObisCode]

@@ -1,56 +1,68 @@
-"""The latching switch between meter and home, with the feedback of its contacts and the button on the case."""
+"""What a meter switches its customers with: a latching relay a tenant line, and the button on the case."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from meters.hardware.metrology import Metrology
+from meters.hardware.relay import Relay, RelayModel
+from meters.hardware.world import World
 
 
 class Disconnector:
-    """`open`, `close` and `is_closed` are the firmware's, the rest is the bench's. It stays as it is without supply."""
+    """Relays of the lines 1 to `len(relays)`. The firmware has the relays and `is_closed`, the rest is the bench's.
 
-    def __init__(self, metrology: Metrology) -> None:
+    The load behind the meter is spread evenly over its lines: what an open line does not take, is not counted.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        metrology: Metrology,
+        model: RelayModel,
+        *,
+        lines: int = 1,
+        poles: tuple[str, ...] = ("L", "N"),
+    ) -> None:
+        self._world = world
         self._metrology = metrology
-        self._closed = True
-        self._welded = False
-        self.operations = 0
-        """How often the contacts have moved."""
+        self.relays = tuple(Relay(model, poles, closed=True) for _ in range(lines))
+        for relay in self.relays:
+            relay.on_moved.append(self._moved)
         self.on_button: list[Callable[[], None]] = []
 
-    @property
-    def is_closed(self) -> bool:
-        """Where the contacts really are."""
-        return self._closed
-
-    def open(self) -> bool:
-        """Pulse the opening coil. Returns whether the contacts are open."""
-        if not self._welded:
-            self._move(False)
-        return not self._closed
-
-    def close(self) -> bool:
-        """Pulse the closing coil. Returns whether the contacts are closed."""
-        if not self._welded:
-            self._move(True)
-        return self._closed
+    def is_closed(self, line: int = 1) -> bool:
+        """Feedback of the contacts: some pole of the line is closed."""
+        return self._relay(line).is_closed(self._settled_s())
 
     # bench verbs
 
-    def weld(self) -> None:
-        """The contacts stay where they are, whatever the coils do."""
-        self._welded = True
+    def open(self, line: int = 1) -> None:
+        """Push the contacts apart by hand, behind the firmware's back."""
+        self._relay(line).open(self._world.now())
 
-    def free(self) -> None:
-        self._welded = False
+    def weld(self, line: int = 1, *poles: str) -> None:
+        """These poles of a line, or all, stay shut, whatever the coils do."""
+        self._relay(line).weld(*poles)
+
+    def free(self, line: int = 1) -> None:
+        self._relay(line).free()
 
     def press_button(self) -> None:
         """The customer presses the button on the case."""
         for listener in tuple(self.on_button):
             listener()
 
-    def _move(self, closed: bool) -> None:
-        if closed != self._closed:
-            self._closed = closed
-            self.operations += 1
-            self._metrology.set_contact(closed)
+    def _relay(self, line: int) -> Relay:
+        if not 1 <= line <= len(self.relays):
+            raise ValueError(f"no line {line}; this meter has 1 to {len(self.relays)}")
+        return self.relays[line - 1]
+
+    def _settled_s(self) -> float:
+        """A moment at which contacts that are on their way have arrived: feedback is read when they have."""
+        model = self.relays[0].model
+        return self._world.now() + max(model.opening_ms, model.closing_ms) / 1000.0
+
+    def _moved(self) -> None:
+        carrying = sum(relay.carries_load for relay in self.relays)
+        self._metrology.set_contact(carrying > 0, share=carrying / len(self.relays))

@@ -115,6 +115,7 @@ class Metrology:
         self.phase_count = phase_count
         self._supplied = False
         self._contact_closed = True
+        self._share = 1.0
         self._reversed = False
         self._interrupted = False
         self._neutral_present = True
@@ -177,10 +178,11 @@ class Metrology:
         self._interrupted = interrupted
         self._changed()
 
-    def set_contact(self, closed: bool) -> None:
-        """The disconnector behind the meter closes or opens."""
+    def set_contact(self, closed: bool, *, share: float = 1.0) -> None:
+        """The disconnector behind the meter closes or opens; `share` of the load is behind lines that are closed."""
         self._integrate()
         self._contact_closed = closed
+        self._share = share
         self._changed()
 
     def set_source(self, source: LoadSource) -> None:
@@ -240,6 +242,9 @@ class Metrology:
 
     def _phases_of(self, segment: LoadSegment) -> tuple[PhaseLoad, ...]:
         phases = segment.phases[: self.phase_count]
+        if self._share != 1.0:
+            share = self._share
+            phases = tuple(PhaseLoad(phase.p_w * share, phase.q_var * share, phase.u_v) for phase in phases)
         if not self._voltages_v:
             return phases
         return tuple(_at_voltage(load, self._voltages_v.get(number)) for number, load in enumerate(phases))

@@ -7,6 +7,7 @@ currents in `meters.hardware.relay_opening`.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -49,7 +50,7 @@ RELAY_MODELS = {
 
 
 class Relay:
-    """The relay of one line, all poles driven by one coil or gate.
+    """The relay of one line, all poles driven by one coil or gate, which latches: it stays as it is without supply.
 
     The firmware calls `open` and `close`; `weld` and `free` are the bench's. Contacts do not move at once:
     `is_closed` answers for a moment in time, in seconds on the run's clock.
@@ -61,6 +62,8 @@ class Relay:
         self.model = model
         self.poles = poles
         self.operations = 0
+        self.on_moved: list[Callable[[], None]] = []
+        """Called after a command that moves the contacts, and after `weld` and `free`: what hangs on the line looks."""
         self._commanded_closed = closed
         self._moved_at_s = float("-inf")
         self._welded: frozenset[str] = frozenset()
@@ -69,6 +72,11 @@ class Relay:
     def commanded_closed(self) -> bool:
         """What the coil or gate was last told."""
         return self._commanded_closed
+
+    @property
+    def moved_at_s(self) -> float:
+        """When the coil or gate was last told something new."""
+        return self._moved_at_s
 
     @property
     def welded(self) -> frozenset[str]:
@@ -85,6 +93,7 @@ class Relay:
             self._commanded_closed = closed
             self._moved_at_s = now_s
             self.operations += 1
+            self._tell()
 
     def is_closed(self, now_s: float, pole: str | None = None) -> bool:
         """Whether `pole` (any pole, if none is named) conducts at `now_s`, arcs not counted."""
@@ -102,7 +111,18 @@ class Relay:
         if unknown:
             raise ValueError(f"no pole {sorted(unknown)[0]!r}; this relay has {', '.join(self.poles)}")
         self._welded |= frozenset(poles or self.poles)
+        self._tell()
 
     def free(self) -> None:
         """Bench: undo `weld`."""
         self._welded = frozenset()
+        self._tell()
+
+    @property
+    def carries_load(self) -> bool:
+        """Every pole conducts, or will as soon as its contacts have moved: current can go there and back."""
+        return self._commanded_closed or self._welded.issuperset(self.poles)
+
+    def _tell(self) -> None:
+        for listener in tuple(self.on_moved):
+            listener()

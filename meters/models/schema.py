@@ -9,6 +9,7 @@ from pydantic import Field, FiniteFloat, field_validator, model_validator
 from meters.datafile import FileModel
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.units import Unit
+from protocols.leakage_protection import MAX_LINES
 
 AssociationName = Literal["public", "reader", "management", "broadcast"]
 ASSOCIATION_NAMES: tuple[AssociationName, ...] = ("public", "reader", "management", "broadcast")
@@ -117,6 +118,11 @@ class MeterModel(FileModel):
     hold_up_s: FiniteFloat = Field(default=0.5, ge=0, le=60)
     supply_frequency_hz: tuple[FiniteFloat, FiniteFloat] = (45.0, 65.0)
     """Lowest and highest frequency of mains that the meter's supply runs on, ends included."""
+    tenant_lines: int = Field(default=1, ge=1, le=MAX_LINES)
+    """Lines behind the meter, each with a relay of its own; more than one needs a disconnector."""
+    relay: Literal["mosfet", "thyristor", "contactor"] = "mosfet"
+    leakage_sensor: Literal["type-b", "type-a", "type-ac"] | None = None
+    """Which residual-current sensor each line has; None: no leakage protection."""
     companion: str | None = None
     """A companion profile by name, or a file beside the model's: logs, profiles, and what event codes mean."""
     associations: dict[AssociationName, AssociationSettings]
@@ -129,6 +135,17 @@ class MeterModel(FileModel):
         if len(set(saps)) != len(saps):
             raise ValueError("two associations have the same client_sap; give each its own")
         return self
+
+    @model_validator(mode="after")
+    def _lines_have_relays(self) -> Self:
+        if not self.has_disconnector and (self.tenant_lines > 1 or self.leakage_sensor is not None):
+            raise ValueError("tenant_lines and leakage_sensor need a Disconnect control (class 70) among the objects")
+        return self
+
+    @property
+    def poles(self) -> tuple[str, ...]:
+        """What the relay of a line interrupts."""
+        return ("L", "N") if self.phases == 1 else ("L1", "L2", "L3", "N")
 
     @property
     def has_disconnector(self) -> bool:

@@ -145,3 +145,5 @@ class PushSettings(FileModel):
     objects: list[PushItem] = Field(min_length=1, max_length=16)
     alarms: bool = False
     """Begun by alarms, and not spread out."""
+    randomisation_s: int = Field(default=600, ge=0, le=65_535)
+    """By how much a push is delayed at most, so that a neighbourhood does not speak at once."""

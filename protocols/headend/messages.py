@@ -36,6 +36,7 @@ from protocols.headend.shapes import (
 from protocols.headend.supply import SupplyRequest, SupplyResponse
 from protocols.headend.time_check import ClockQuery, ClockReport, TimeAnswer, TimeRequest
 from protocols.headend.topics import Channel
+from protocols.headend.trips import TripReport
 
 _TITLE = Hex(8, 8)
 _KEY = Hex(16, 32)
@@ -287,6 +288,7 @@ Message: TypeAlias = (
     | FirmwareReport
     | SupplyRequest
     | SupplyResponse
+    | TripReport
     | TimeRequest
     | TimeAnswer
 )
@@ -308,7 +310,7 @@ CHANNELS: dict[Channel, tuple[type[Message], ...]] = {
     Channel.CREDENTIALS: (Credentials,),
     Channel.REGISTRATION: (Registration,),
     Channel.REGISTRATION_ACK: (RegistrationAck,),
-    Channel.EVENT: (Event,),
+    Channel.EVENT: (Event, TripReport),
     Channel.STATUS: (DcuStatus,),
     Channel.TIME_REQUEST: (TimeRequest,),
     Channel.TIME: (TimeAnswer,),

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from meters.firmware.protection.safety import (
     TRANSITIONS,
     Action,
-    Refusal,
     SafetyEvent,
     SafetyLogic,
     SafetyMemory,
-    SafetyState,
 )
 from meters.firmware.protection.settings import ProtectionSettings
 from meters.hardware.relay import RELAY_MODELS, Relay
 from protocols.errors import BadInputError, RemoteProtocolError
+from protocols.leakage_protection import HELD_STATES, Refusal, SafetyState
 
 _CLOSED = {SafetyState.CLOSED, SafetyState.WATCHING}
 _E, _S = SafetyEvent, SafetyState
@@ -55,12 +54,9 @@ def test_the_relay_is_told_what_the_state_means(events: list[SafetyEvent]) -> No
         assert closed == (logic.state in _CLOSED)
 
 
-@given(
-    state=st.sampled_from(list(SafetyState)),
-    trips=st.lists(st.integers(0, 2**40), max_size=20),
-)
-def test_memory_survives_its_own_bytes(state: SafetyState, trips: list[int]) -> None:
-    memory = SafetyMemory(state, tuple(trip / 1000 for trip in trips))
+@given(held=st.none() | st.sampled_from(sorted(HELD_STATES, key=lambda state: state.value)), trips=st.integers(0, 255))
+def test_memory_survives_its_own_bytes(held: SafetyState | None, trips: int) -> None:
+    memory = SafetyMemory(held, trips)
     data = memory.encode()
     assert SafetyMemory.decode(data) == memory
     for cut in range(len(data)):
@@ -120,7 +116,7 @@ def test_three_trips_within_the_window_lock_out_until_a_reset_on_site() -> None:
     restored = SafetyLogic(ProtectionSettings(), SafetyMemory.decode(logic.memory.encode()))
     assert restored.state is _S.LOCKED_OUT
     assert restored.handle(_E.LOCAL_RESET, 50.0).after is _S.OPEN
-    assert restored.memory.trips_s == ()
+    assert restored.memory == SafetyMemory()
 
 
 def test_trips_spread_beyond_the_window_do_not_lock_out() -> None:
@@ -131,8 +127,31 @@ def test_trips_spread_beyond_the_window_do_not_lock_out() -> None:
         assert logic.handle(_E.LEAKAGE, at_s + 1.0).after is _S.TRIPPED
 
 
-def test_a_line_that_was_closed_when_power_failed_comes_back_open() -> None:
-    assert SafetyLogic(ProtectionSettings(), _closed_line().memory).state is _S.OPEN
+def test_a_line_that_was_closed_when_power_failed_is_on_probation_and_one_that_was_open_stays_open() -> None:
+    memory = _closed_line().memory
+    back = SafetyLogic(ProtectionSettings(), memory, closed=True, now_s=100.0)
+    assert (back.state, back.next_timer()) == (_S.WATCHING, 110.0)
+    assert SafetyLogic(ProtectionSettings(), memory, closed=False).state is _S.OPEN
+
+
+@pytest.mark.parametrize("held", sorted(HELD_STATES, key=lambda state: state.value))
+def test_no_power_cut_cures_what_holds_a_line_open(held: SafetyState) -> None:
+    assert SafetyLogic(ProtectionSettings(), SafetyMemory(held, 1), closed=True).state is held
+
+
+def test_trips_before_a_power_cut_count_towards_the_lock_out() -> None:
+    logic = SafetyLogic(ProtectionSettings(), SafetyMemory(None, 2), closed=True, now_s=5.0)
+    assert logic.handle(_E.LEAKAGE, 6.0).after is _S.LOCKED_OUT
+
+
+def test_a_refusal_is_remembered_until_something_else_is_asked() -> None:
+    logic = _closed_line()
+    logic.handle(_E.LEAKAGE, 20.0)
+    logic.handle(_E.CLOSE_REQUESTED, 21.0)
+    logic.handle(_E.CHECK_FAILED, 21.1)
+    assert logic.refusal is Refusal.LEAKAGE_PERSISTS
+    logic.handle(_E.OPEN_REQUESTED, 22.0)
+    assert logic.refusal is Refusal.NONE
 
 
 def test_a_failed_sensor_opens_the_line_and_only_a_self_test_clears_it() -> None:

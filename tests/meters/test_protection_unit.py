@@ -10,13 +10,14 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
 from grid.waveforms import WAVEFORMS, LineFrequency, ResidualBatch  # noqa: E402
-from meters.firmware.protection.record import Components, TripRecord  # noqa: E402
-from meters.firmware.protection.safety import Refusal, SafetyMemory, SafetyState  # noqa: E402
+from meters.firmware.protection.safety import SafetyMemory  # noqa: E402
 from meters.firmware.protection.unit import LineEvent, ProtectionUnit  # noqa: E402
 from meters.hardware.leakage_sensor import SENSOR_MODELS, LeakageSensor  # noqa: E402
 from meters.hardware.leakage_test_path import Leak, LeakageTestPath, Polarity  # noqa: E402
 from meters.hardware.relay import RELAY_MODELS, Relay  # noqa: E402
 from protocols.errors import RemoteProtocolError  # noqa: E402
+from protocols.leakage_protection import Cause, Refusal, SafetyState  # noqa: E402
+from protocols.trip_record import Components, TripRecord  # noqa: E402
 
 _BLOCK = 80
 
@@ -25,12 +26,16 @@ class _Store:
     def __init__(self, full: bool = False) -> None:
         self.full, self.trips, self.safety = full, [], {}  # type: ignore[var-annotated]
 
-    def append_trip(self, record: bytes) -> bool:
+    @property
+    def next_number(self) -> int:
+        return len(self.trips) + 1
+
+    def append_trip(self, record: TripRecord) -> bool:
         if not self.full:
-            self.trips.append(record)
+            self.trips.append(record.encode())
         return not self.full
 
-    def save_safety(self, line: int, memory: bytes) -> bool:
+    def save_safety(self, line: int, memory: SafetyMemory) -> bool:
         self.safety[line] = memory
         return True
 
@@ -42,8 +47,11 @@ class _Bench:
         self.relays = [Relay(RELAY_MODELS["mosfet"]) for _ in range(3)]
         self.sensor = LeakageSensor(SENSOR_MODELS["type-b"], 3, np.random.default_rng(5))
         self.path, self.store = LeakageTestPath(3), _Store(full)
-        self.unit = ProtectionUnit(self.relays, self.path, self.sensor, self.store, lambda: 1_700_000_000_123)
+        self.unit = ProtectionUnit(self.relays, self.path, self, self.store, lambda: 1_700_000_000_123)
         self.now_s, self.faults, self.events = 0.0, {}, []  # type: ignore[var-annotated]
+
+    def drive(self, line: int, test_ma: float) -> None:
+        self.sensor.test_ma[line] = test_ma
 
     def fault(self, line: int, name: str, ma: float) -> float:
         self.faults[line] = (self.now_s, ResidualBatch(WAVEFORMS[name], np.zeros(1), np.array([ma]), LineFrequency()))
@@ -90,7 +98,8 @@ def test_a_trip_leaves_a_record_with_its_waveform_and_its_parts() -> None:
     bench.fault(2, "dc-plus-ac", 6.0)
     bench.run(0.3)
     record = TripRecord.decode(bench.store.trips[0])
-    assert (record.line, record.time_ms, len(record.samples_ma)) == (2, 1_700_000_000_123, 800)
+    assert (record.number, record.line, record.time_ms) == (1, 3, 1_700_000_000_123)
+    assert len(record.samples_ma) == 800
     assert record.components.smooth_dc_ma == pytest.approx(6.0, abs=0.7)
     assert record.components.ac_ma == pytest.approx(10.0, abs=3.0)
     assert max(record.samples_ma[400:480]) > 15.0
@@ -144,7 +153,7 @@ def test_the_check_sees_a_rectifying_leak_and_refuses_on_a_broken_test_path() ->
     assert {event.outcome.refusal for event in bench.events} == {
         Refusal.LEAKAGE_PERSISTS,
         Refusal.CHECK_TIMED_OUT,
-        None,
+        Refusal.NONE,
     }
 
 
@@ -191,14 +200,12 @@ def test_safety_is_saved_at_every_change() -> None:
     bench.close_all()
     bench.fault(0, "dc", -8.0)
     bench.run(0.2)
-    memory = SafetyMemory.decode(bench.store.safety[0])
-    assert memory.state is SafetyState.TRIPPED
-    assert len(memory.trips_s) == 1
+    assert bench.store.safety == {0: SafetyMemory(SafetyState.TRIPPED, 1)}
 
 
 _RECORDS = st.builds(
     TripRecord,
-    st.integers(0, 2**64 - 1), st.integers(0, 255), st.integers(0, 255),
+    st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.integers(0, 255), st.sampled_from(Cause),
     st.builds(Components, *[st.floats(-1e6, 1e6, width=32)] * 6), st.just(0),
     st.lists(st.integers(-32767, 32767).map(lambda count: count * 0.02), max_size=40).map(tuple),
 )  # fmt: skip

@@ -20,7 +20,7 @@ def small(twin_rig: MakeRig) -> SyncRig:
 def _closed(rig: SyncRig, name: str) -> bool:
     disconnector = rig.rig.meter(name).meter.disconnector
     assert disconnector is not None
-    return disconnector.is_closed
+    return disconnector.is_closed()
 
 
 def test_an_operator_opens_and_closes_a_line_and_gets_the_contacts_read_back(small: SyncRig) -> None:

@@ -27,6 +27,7 @@ from twin.hes.api import create_app
 from twin.hes.service import HesService, Settings
 from twin.hes.store import MEMORY_URL, Store
 from twin.hes.tables import DcuRecord, EventRecord, Meter, MeterState, Reading, RegistrationRecord
+from twin.hes.trip_tables import TripRow
 from twin.hes.vault import KeyVault
 
 _log = logging.getLogger(__name__)
@@ -354,6 +355,10 @@ class Hes:
 
     def events(self, kind: str | None = None, serial: str | None = None) -> list[EventRecord]:
         return self.store.events(kind=kind, serial=serial)
+
+    def trips(self, serial: str | None = None) -> list[TripRow]:
+        """Leakage trips with their waveforms, the newest first."""
+        return self.store.trips.trips(serial)
 
     def dcus(self) -> list[DcuRecord]:
         return self.store.dcus()

@@ -37,6 +37,7 @@ from protocols.headend.shapes import utc_text
 from protocols.headend.supply import SupplyResponse
 from protocols.headend.time_check import ClockReport, TimeRequest
 from protocols.headend.topics import TO_HEADEND, Topic
+from protocols.headend.trips import TripReport
 from protocols.ports import Cancellable, Timers, Trace
 from twin.hes.clocks import ClockService
 from twin.hes.firmware import FirmwareService
@@ -45,6 +46,7 @@ from twin.hes.shedding import SheddingService
 from twin.hes.store import Store
 from twin.hes.supply import SupplyService
 from twin.hes.tables import MeterState, Request, RequestStatus
+from twin.hes.trips import TripService
 
 _log = logging.getLogger(__name__)
 
@@ -145,6 +147,12 @@ class HesService:
             prefix=self._prefix,
             trace=trace,
         )
+        self.trips = TripService(
+            store.trips,
+            now_ms=self.now_ms,
+            add_event=lambda event: store.add_event(SOURCE, event, self.now_ms()),
+            trace=trace,
+        )
         self.clocks = ClockService(
             store,
             timers=timers,
@@ -212,6 +220,8 @@ class HesService:
                 self.counters.late_responses += not self.clocks.take(dcu_id, message)
             case TimeRequest():
                 self._send(dcu_id, self.clocks.time_for(message))
+            case TripReport():
+                self.trips.take(dcu_id, message)
             case SupplyResponse():
                 self.supply.take(dcu_id, message)
             case DcuStatus():

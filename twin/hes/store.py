@@ -45,6 +45,7 @@ from twin.hes.tables import (
     RequestStatus,
     Shipment,
 )
+from twin.hes.trips import TripStore
 from twin.hes.vault import KeyVault
 
 MEMORY_URL = "sqlite://"
@@ -83,6 +84,7 @@ class Store:
         self.firmware = FirmwareStore(self._engine)
         self.supply = SupplyStore(self._engine)
         self.shedding = SheddingStore(self._engine)
+        self.trips = TripStore(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()

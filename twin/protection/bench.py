@@ -11,10 +11,11 @@ import numpy.typing as npt
 from grid.faults import Expectation, expectation, fault_row
 from grid.loads import line_currents_a
 from grid.waveforms import SAMPLE_RATE_HZ, WAVEFORMS, ResidualBatch
-from meters.firmware.protection.detector import TICK_SAMPLES, Cause, Detection, TypeBDetector
+from meters.firmware.protection.detector import TICK_SAMPLES, Detection, TypeBDetector
 from meters.hardware.leakage_sensor import LeakageSensor
 from meters.hardware.relay_opening import Opening, open_relay
 from protocols.errors import BadInputError
+from protocols.leakage_protection import Cause
 from twin.conformance.verdicts import Verdict
 from twin.protection.sample_files import Recording
 from twin.protection.shots import Capture, FaultState, Shot, ShotKind, ShotResult, judge

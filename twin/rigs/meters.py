@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from grid.household import Household
 from meters.hardware.enclosure import Enclosure
@@ -23,17 +25,23 @@ from twin.rigs.provisioning import MeterProvision, Provision
 from twin.rigs.radio import timers_profile
 from twin.scenarios.schema import MeterSettings, Scenario
 
+if TYPE_CHECKING:
+    from twin.protection.line_faults import LeakageVerbs
+
 NETWORK_NAME = "openami"
 
 
 class RigMeter:
     """One meter under test, with everything that a bench can do to it. Names and serials are the scenario's."""
 
-    def __init__(self, provision: MeterProvision, meter: Meter, radio: Radio, household: Household) -> None:
+    def __init__(
+        self, provision: MeterProvision, meter: Meter, radio: Radio, household: Household, clock: RunClock
+    ) -> None:
         self.provision = provision
         self.meter = meter
         self.radio = radio
         self.household = household
+        self._clock = clock
 
     @property
     def settings(self) -> MeterSettings:
@@ -70,6 +78,13 @@ class RigMeter:
     @property
     def power(self) -> PowerSupply:
         return self.meter.power
+
+    @functools.cached_property
+    def leakage(self) -> LeakageVerbs:
+        """Faults on its lines, and on its sensors. Raises BadInputError on a model without leakage protection."""
+        from twin.protection.line_faults import LeakageVerbs
+
+        return LeakageVerbs(self.meter, self._clock)
 
     @property
     def alive(self) -> bool:
@@ -196,4 +211,4 @@ def _build_meter(
         radio=radio.host,
         mesh=mesh,
     )
-    return RigMeter(item, meter, radio, household)
+    return RigMeter(item, meter, radio, household, clock)

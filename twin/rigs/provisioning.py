@@ -62,9 +62,10 @@ def provision(scenario: Scenario, keys: KeySource) -> Provision:
     dcu_system_title = _DCU_TITLE_PREFIX + (1).to_bytes(5, "big")
     link_key = LinkKey(1, keys.random_bytes(16))
     dcu_password, headend_password = keys.random_bytes(16).hex(), keys.random_bytes(16).hex()
-    models = {name: load_model(name) for name in dict.fromkeys(settings.model for settings in scenario.meters)}
+    kinds = dict.fromkeys((settings.model, settings.tenant_lines) for settings in scenario.meters)
+    models = {kind: _model(*kind) for kind in kinds}
     meters = tuple(
-        _meter(settings, models[settings.model], number, dcu_system_title, keys)
+        _meter(settings, models[settings.model, settings.tenant_lines], number, dcu_system_title, keys)
         for number, settings in enumerate(scenario.meters, 1)
     )
     return Provision(
@@ -75,6 +76,16 @@ def provision(scenario: Scenario, keys: KeySource) -> Provision:
         headend_password=headend_password,
         meters=meters,
     )
+
+
+def _model(name: str, tenant_lines: int | None) -> MeterModel:
+    """One object for all meters of a kind: what the firmware makes of it is shared."""
+    model = load_model(name)
+    if tenant_lines is None or tenant_lines == model.tenant_lines:
+        return model
+    if not model.has_disconnector:
+        raise BadInputError(f"model {name} has no relay, and so no tenant lines", key="meters.tenant_lines")
+    return model.model_copy(update={"tenant_lines": tenant_lines})
 
 
 def _meter(

@@ -71,6 +71,8 @@ class MeterSettings(FileModel):
     position: Position
     household: HouseholdSettings = HouseholdSettings()
     crystal_ppm: FiniteFloat | None = Field(default=None, ge=-200, le=200)
+    tenant_lines: int | None = Field(default=None, ge=1, le=8)
+    """Lines behind the meter, each with a relay and leakage sensor of its own; None: as the model says."""
     installed_at_s: FiniteFloat = Field(default=0.0, ge=0)
     """When the meter gets its power, in seconds from the start of the run."""
     mesh_certificate: Literal["valid", "foreign", "expired"] = "valid"

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meters.firmware.event_names import MeterEvent
+from meters.firmware.objects.protection import trip_slot_data, trips_data
+from meters.firmware.protection_makers import line_of, protection_of
 from meters.firmware.services import Services
 from meters.models.schema import ObjectRow
 from protocols.dlms.data import Data, Tag, double_long_unsigned, long64, octet_string, unsigned
@@ -88,6 +90,17 @@ def _alarm_bits(value: Data) -> int:
     return int(value.value)
 
 
+def _read_trips_taken(services: Services, row: ObjectRow) -> Data:
+    return double_long_unsigned(0 if services.announcer is None else services.announcer.taken)
+
+
+def _write_trips_taken(services: Services, row: ObjectRow, value: Data) -> None:
+    if type(value.value) is not int or services.announcer is None:
+        raise AccessDenied(DataAccessResult.TYPE_UNMATCHED)
+    if not services.announcer.take_over(value.value):
+        raise AccessDenied(DataAccessResult.OTHER_REASON, f"there is no trip {value.value}")
+
+
 SHOWN = {
     "logical_device_name": Shown(
         lambda services, row: octet_string(services.identity.logical_device_name(services.model.manufacturer))
@@ -120,6 +133,12 @@ SHOWN = {
         lambda services, row, value: services.alarms.set_filter(_alarm_bits(value)),
     ),
     "alarm_descriptor": Shown(lambda services, row: double_long_unsigned(int(services.alarms.descriptor))),
+    "protection_state": Shown(
+        lambda services, row: protection_of(services).state(line_of(services.obis(row))).to_data()
+    ),
+    "trips": Shown(lambda services, row: trips_data(protection_of(services), services.clock)),
+    "trips_read": Shown(_read_trips_taken, _write_trips_taken),
+    "trip_record": Shown(lambda services, row: trip_slot_data(protection_of(services), services.obis(row)[4])),
     "text": Shown(lambda services, row: _text(str(row.settings.get("value", ""))), check=_one_text),
     "parameter": Shown(_read_parameter, _write_parameter, check=_one_text),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from meters.firmware.protection.analysis import FIT_SAMPLES, REDUCED_RATE_HZ, CycleFit, Samples
-from meters.firmware.protection.record import SAMPLE_RATE_HZ, Components
+from protocols.trip_record import SAMPLE_RATE_HZ, Components
 
 _FACTOR = SAMPLE_RATE_HZ // REDUCED_RATE_HZ
 NEEDED_SAMPLES = FIT_SAMPLES * _FACTOR

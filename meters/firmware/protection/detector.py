@@ -16,7 +16,6 @@ Every tick is screened by sums alone; only what could possibly trip is looked at
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +30,7 @@ from meters.firmware.protection.analysis import (
     outside_best_two,
 )
 from meters.firmware.protection.settings import ProtectionSettings
+from protocols.leakage_protection import Cause
 
 SAMPLE_RATE_HZ = 8000
 TICK_SAMPLES = 8
@@ -47,17 +47,6 @@ _PER_TICK = 2
 _HISTORY_TICKS = FIT_SAMPLES // _PER_TICK
 _CHUNK_SAMPLES = 1 << 17
 _PAIRS_AT_ONCE = 2048
-
-
-class Cause(enum.IntEnum):
-    """Which rule tripped."""
-
-    NONE = 0
-    SENSOR = 1
-    """A sample was not a number: the sensor cannot be trusted."""
-    AC = 2
-    SMOOTH_DC = 3
-    SMOOTH_DC_UNDER_AC = 4
 
 
 @dataclass(frozen=True, slots=True)

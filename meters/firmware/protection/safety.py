@@ -7,29 +7,11 @@ network and no other part of the firmware, so a line trips with everything else 
 from __future__ import annotations
 
 import enum
-from collections import deque
 from dataclasses import dataclass
 
 from meters.firmware.protection.settings import ProtectionSettings
 from protocols.cursor import Reader
-
-
-class SafetyState(enum.Enum):
-    OPEN = 0
-    """Open by command, or after a start."""
-    CHECKING = 1
-    """Open; the test current looks for a leak before the line may close."""
-    WATCHING = 2
-    """Closed, on probation."""
-    CLOSED = 3
-    TRIPPED = 4
-    """Opened by a leak. May be closed remotely once the check finds none."""
-    LOCKED_OUT = 5
-    """Too many trips. Only a reset on site leads out."""
-    SENSOR_FAILED = 6
-    """The sensor, or its self-test, failed. Open until a self-test passes."""
-    ISOLATION_FAILED = 7
-    """Told to open, yet current still flows: welded contact. Only a reset on site leads out."""
+from protocols.leakage_protection import HELD_STATES, Refusal, SafetyState
 
 
 class SafetyEvent(enum.Enum):
@@ -49,17 +31,6 @@ class SafetyEvent(enum.Enum):
     """Current flows through a line that was told to open."""
     LOCAL_RESET = enum.auto()
     """Somebody on site pressed the meter's button."""
-
-
-class Refusal(enum.StrEnum):
-    """Why a request changed nothing."""
-
-    LEAKAGE_PERSISTS = "leakage persists"
-    CHECK_TIMED_OUT = "the leakage check gave no result"
-    LOCKED_OUT = "locked out, reset on site"
-    SENSOR_FAILED = "the leakage sensor has failed"
-    ISOLATION_FAILED = "a contact is welded"
-    BUSY = "a check is running"
 
 
 _S, _E = SafetyState, SafetyEvent
@@ -123,6 +94,17 @@ _REFUSED_CLOSE = {
     _S.CHECKING: Refusal.BUSY,
 }
 
+_ANSWERED_ANEW = frozenset({_E.CLOSE_REQUESTED, _E.OPEN_REQUESTED, _E.LOCAL_RESET})
+"""What makes the refusal before it history."""
+_REFUSED_CHECK = {
+    _E.CHECK_FAILED: Refusal.LEAKAGE_PERSISTS,
+    _E.LEAKAGE: Refusal.LEAKAGE_PERSISTS,
+    _E.TRIPS_EXHAUSTED: Refusal.LEAKAGE_PERSISTS,
+    _E.CHECK_TIMED_OUT: Refusal.CHECK_TIMED_OUT,
+    _E.SENSOR_FAILURE: Refusal.SENSOR_FAILED,
+    _E.CURRENT_PERSISTS: Refusal.ISOLATION_FAILED,
+}
+
 
 class Action(enum.Enum):
     """What the state machine asks its surroundings to do, in this order."""
@@ -142,60 +124,70 @@ class Outcome:
     before: SafetyState
     after: SafetyState
     actions: tuple[Action, ...] = ()
-    refusal: Refusal | None = None
+    refusal: Refusal = Refusal.NONE
 
 
 @dataclass(frozen=True, slots=True)
 class SafetyMemory:
-    """What must outlive a power cut: a lock-out is not cured by pulling the fuse. 2 + 8·n bytes.
+    """What must outlive a power cut: a lock-out is not cured by pulling the fuse. 2 bytes.
 
-    Times are seconds on the meter's monotonic operating-time counter.
+    `held` is a state that keeps the line open, or None; `trips` counts towards the lock-out.
     """
 
-    state: SafetyState
-    trips_s: tuple[float, ...] = ()
+    held: SafetyState | None = None
+    trips: int = 0
 
     def encode(self) -> bytes:
-        """State, number of trips, then each trip's time in whole milliseconds, big-endian."""
-        head = bytes((self.state.value, len(self.trips_s)))
-        return head + b"".join(max(0, round(at * 1000)).to_bytes(8, "big") for at in self.trips_s)
+        return bytes((SafetyState.OPEN.value if self.held is None else self.held.value, self.trips))
 
     @classmethod
     def decode(cls, data: bytes) -> SafetyMemory:
         """Raises RemoteProtocolError for anything that `encode` does not write."""
         reader = Reader(data, spec="safety memory")
-        value, count = reader.u8(), reader.u8()
-        if value not in {state.value for state in SafetyState}:
-            raise reader.error(f"no safety state {value}")
-        trips = tuple(reader.u64() / 1000 for _ in range(count))
+        value, trips = reader.u8(), reader.u8()
         reader.expect_end()
+        if value == SafetyState.OPEN.value:
+            return cls(None, trips)
+        if value not in {state.value for state in HELD_STATES}:
+            raise reader.error(f"no state {value} that would be kept")
         return cls(SafetyState(value), trips)
 
 
 class SafetyLogic:
-    """The safety state of one line. Starts open, or as `memory` says after a power cut.
+    """The safety state of one line, from `now_s` on; `memory` is what was kept before a power cut.
 
-    Every state comes back open: a line that was closed when power failed is closed again only through a check.
+    The relay latches: a line that is `closed` already is on probation, with the detector looking; whatever was held
+    open stays open. How long ago the kept trips were is not known: they count as of now.
     """
 
-    def __init__(self, settings: ProtectionSettings, memory: SafetyMemory | None = None) -> None:
+    def __init__(
+        self,
+        settings: ProtectionSettings,
+        memory: SafetyMemory | None = None,
+        *,
+        closed: bool = False,
+        now_s: float = 0.0,
+    ) -> None:
         self.settings = settings
-        self._state = SafetyState.OPEN
-        self._trips_s: deque[float] = deque()
-        self._deadline_s: float | None = None
-        if memory is not None:
-            held = {SafetyState.TRIPPED, SafetyState.LOCKED_OUT, SafetyState.SENSOR_FAILED}
-            held.add(SafetyState.ISOLATION_FAILED)
-            self._state = memory.state if memory.state in held else SafetyState.OPEN
-            self._trips_s.extend(memory.trips_s)
+        memory = memory or SafetyMemory()
+        self._state = memory.held or (SafetyState.WATCHING if closed else SafetyState.OPEN)
+        self._trips_s = [now_s] * memory.trips
+        self._deadline_s: float | None = self._deadline(now_s)
+        self.refusal = Refusal.NONE
+        """Why the last request to close changed nothing."""
 
     @property
     def state(self) -> SafetyState:
         return self._state
 
     @property
+    def trips(self) -> int:
+        """Trips that count towards the lock-out."""
+        return len(self._trips_s)
+
+    @property
     def memory(self) -> SafetyMemory:
-        return SafetyMemory(self._state, tuple(self._trips_s))
+        return SafetyMemory(self._state if self._state in HELD_STATES else None, min(len(self._trips_s), 255))
 
     def next_timer(self) -> float | None:
         """When `handle_timer` wants to be called, in seconds, or None."""
@@ -213,17 +205,18 @@ class SafetyLogic:
         if event is SafetyEvent.LEAKAGE and self._state not in {_S.TRIPPED, _S.LOCKED_OUT, _S.ISOLATION_FAILED}:
             event = self._count_trip(now_s)
         before, after = self._state, TRANSITIONS[self._state, event]
+        refusal = _refusal(event, before)
+        if refusal is not Refusal.NONE or event in _ANSWERED_ANEW:
+            self.refusal = refusal
         if event is SafetyEvent.LOCAL_RESET and before is SafetyState.LOCKED_OUT:
             self._trips_s.clear()
         self._state = after
         if after is not before:
             self._deadline_s = self._deadline(now_s)
-        return Outcome(event, before, after, _actions(event, before, after), _refusal(event, before))
+        return Outcome(event, before, after, _actions(event, before, after), refusal)
 
     def _count_trip(self, now_s: float) -> SafetyEvent:
-        self._trips_s.append(now_s)
-        while self._trips_s and now_s - self._trips_s[0] > self.settings.lockout_window_s:
-            self._trips_s.popleft()
+        self._trips_s = [at_s for at_s in self._trips_s if now_s - at_s <= self.settings.lockout_window_s] + [now_s]
         exhausted = len(self._trips_s) >= self.settings.lockout_trips
         return SafetyEvent.TRIPS_EXHAUSTED if exhausted else SafetyEvent.LEAKAGE
 
@@ -250,15 +243,9 @@ def _actions(event: SafetyEvent, before: SafetyState, after: SafetyState) -> tup
     return tuple(actions)
 
 
-def _refusal(event: SafetyEvent, before: SafetyState) -> Refusal | None:
+def _refusal(event: SafetyEvent, before: SafetyState) -> Refusal:
     if event is SafetyEvent.CLOSE_REQUESTED:
-        return _REFUSED_CLOSE.get(before)
+        return _REFUSED_CLOSE.get(before, Refusal.NONE)
     if before is SafetyState.CHECKING:
-        return {
-            SafetyEvent.CHECK_FAILED: Refusal.LEAKAGE_PERSISTS,
-            SafetyEvent.LEAKAGE: Refusal.LEAKAGE_PERSISTS,
-            SafetyEvent.TRIPS_EXHAUSTED: Refusal.LEAKAGE_PERSISTS,
-            SafetyEvent.CHECK_TIMED_OUT: Refusal.CHECK_TIMED_OUT,
-            SafetyEvent.SENSOR_FAILURE: Refusal.SENSOR_FAILED,
-        }.get(event)
-    return None
+        return _REFUSED_CHECK.get(event, Refusal.NONE)
+    return Refusal.NONE
