@@ -32,6 +32,7 @@ _TIME, _SHIFT_TIME = 2, 6
 _SHIFT_LIMIT_S = 900
 _DAY_S = 86_400
 _LONGEST_SLEEP_S = 600.0
+_BEHIND_LEAP_S = 2.0
 _TRIES = 3
 EVENT_SYNCHRONIZED = "clocks-synchronized"
 EVENT_NOT_SYNCHRONIZED = "clocks-not-synchronized"
@@ -98,6 +99,7 @@ class ClockSync:
         self._one_way_s: dict[bytes, float] = {}
         self._last_round_s: float | None = None
         self._is_running = False
+        self._leap_at_s: int | None = None
         self.counters: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -115,6 +117,18 @@ class ClockSync:
             return
         self._trace("dcu-clock-drift", eui64=meter.name, offset_s=round(offset.middle_s, 3))
         self._tasks.spawn(self.synchronize("drift"), "clock round")
+
+    def leap_announced(self, at_utc_s: int) -> None:
+        """A leap second comes before this midnight: meters know nothing of it, and are set right behind it."""
+        if self._leap_at_s != at_utc_s:
+            self._leap_at_s = at_utc_s
+            self._tasks.spawn(self._behind_leap(at_utc_s), "leap second")
+
+    async def _behind_leap(self, at_utc_s: int) -> None:
+        while (wait_s := at_utc_s + _BEHIND_LEAP_S - self._utc_s()) > 0:
+            # In pieces, and by our own clock, which takes the leap.
+            await asyncio.sleep(min(wait_s + 0.001, _LONGEST_SLEEP_S))
+        await self.synchronize("leap second")
 
     async def _every_day(self) -> None:
         while True:

@@ -32,7 +32,7 @@ from dcu.storage import Storage
 from dcu.supply_jobs import SupplyJobs
 from dcu.tables import TableReader
 from dcu.tasks import TaskGroup
-from dcu.timekeeper import Timekeeper
+from dcu.timekeeper import EVENT_LEAP, Timekeeper
 from dcu.timekeeping import TimeQuality, system_time
 from dcu.uplink import Uplink, UplinkListener
 from dcu.vault import CredentialVault
@@ -272,7 +272,7 @@ class Dcu:
             confirmed=self._outbox.confirmed,
         )
         if self._timekeeper is not None:
-            self._timekeeper.start(self.report)
+            self._timekeeper.start(self._time_event)
         self._headend.subscribe()
         self._uplink.start(listener, self._headend.will())
         self._outbox.open()
@@ -418,6 +418,11 @@ class Dcu:
     def _notified(self, eui64: bytes, apdu: bytes) -> None:
         if not self._alarms.take(eui64, apdu) and not self._trips.take(eui64, apdu):
             self._collector.notified(eui64, apdu)
+
+    def _time_event(self, kind: str, details: dict[str, str]) -> None:
+        self.report(kind, details)
+        if kind == EVENT_LEAP:
+            self._clocks.leap_announced(int(details["at_utc_s"]))
 
     def _meter_changed(self, meter: Meter) -> None:
         self._access.changed(meter)
