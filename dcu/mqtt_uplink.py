@@ -23,7 +23,9 @@ from dcu.uplink import UplinkListener, Will
 from protocols.errors import BadInputError, LocalProtocolError
 
 _LOG = logging.getLogger(__name__)
-_MISC_INTERVAL_S = 1.0
+_LOOKS_PER_KEEP_ALIVE = 4
+"""How often paho looks whether it is time for a ping: it is late by a quarter at most, and brokers wait for a half. Not
+more often: a concentrator sleeps most of the time, and every look wakes it."""
 _MAX_IN_FLIGHT = 32
 
 
@@ -329,7 +331,7 @@ class MqttUplink:
     def _schedule_misc(self) -> None:
         if self._misc is not None:
             self._misc.cancel()
-        self._misc = self._loop.call_later(_MISC_INTERVAL_S, self._run_misc)
+        self._misc = self._loop.call_later(self._options.keep_alive_s / _LOOKS_PER_KEEP_ALIVE, self._run_misc)
 
     def _run_misc(self) -> None:
         if self._client.loop_misc() == MQTTErrorCode.MQTT_ERR_SUCCESS:

@@ -17,7 +17,7 @@ class Watchdog:
     The file is in RAM. Whoever finds it older than its patience may end the process.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, file: Path, interval_s: float = 15.0) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, file: Path, interval_s: float = 30.0) -> None:
         self._loop = loop
         self._file = file
         self._interval_s = interval_s

@@ -64,6 +64,10 @@ class RigDcu:
             station, self._station = self._station, None
             await station.stop()
 
+    async def shift_clock(self, by_s: float) -> None:
+        """Move the concentrator's wall clock, as a source of time that is wrong would."""
+        self.clock.offset_s += by_s
+
     def cut_power(self) -> None:
         """Daemon and radio end at once; what was in storage stays."""
         if self._station is not None:

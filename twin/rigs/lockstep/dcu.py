@@ -27,7 +27,7 @@ from twin.rigs.lockstep.emulator import SNAPSHOT, EmulatorOptions
 from twin.rigs.lockstep.node import GuestNode, Phase, Tally
 from twin.rigs.lockstep.protocol import ENTROPY_BYTES, Channel, Record
 from twin.rigs.lockstep.snapshot import ready_card
-from twin.rigs.qemu.dcu import GuestProvisioning, guest_provisioning
+from twin.rigs.qemu.dcu import GuestProvisioning, guest_provisioning, shift_clock_command
 from twin.rigs.qemu.lines import Console, MaintenanceLine
 from twin.rigs.qemu.machine import CONSOLE_LOG, QEMU_LOG
 from twin.rigs.qemu.snapshot import copy_card
@@ -65,24 +65,6 @@ def lockstep_provisioning(config: DcuConfig, user: str, password: str) -> GuestP
     return replace(made, config={**made.config, "radio_device": f"{DEVICES}/radio", "broker": broker})
 
 
-class GuestClock:
-    """The guest's own wall clock. A test may set it wrong, as somebody at its console could."""
-
-    def __init__(self, set_offset: Callable[[float], None]) -> None:
-        self._set_offset = set_offset
-        self._offset_s = 0.0
-
-    @property
-    def offset_s(self) -> float:
-        """What was asked for, in seconds ahead of true time."""
-        return self._offset_s
-
-    @offset_s.setter
-    def offset_s(self, value: float) -> None:
-        self._offset_s = value
-        self._set_offset(value)
-
-
 class LockstepDcu:
     """One concentrator under test, in a machine whose time the run grants.
 
@@ -116,7 +98,6 @@ class LockstepDcu:
         self._has_started = False
         self._is_open = False
         self._task: asyncio.Task[None] | None = None
-        self._setting: asyncio.Task[None] | None = None
         self._failure: RigError | None = None
         self._began = time.perf_counter()  # for the costs only
         for name in (QEMU_LOG, CARD, COSTS_FILE):  # an earlier run's
@@ -129,7 +110,6 @@ class LockstepDcu:
         self._uplinks = {channel: UplinkChannel(channel, way, send) for channel, way in connectors.items()}
         self._maintenance = MaintenanceLine(self._lines[Channel.MAINTENANCE])
         self._console = Console(self._lines[Channel.SHELL])
-        self.clock = GuestClock(self._set_clock)
 
     @property
     def alive(self) -> bool:
@@ -190,6 +170,10 @@ class LockstepDcu:
     async def shell(self, command: str, *, timeout_s: float = 60.0) -> str:
         """The output of a command in the guest. Raises RigError if it fails."""
         return await self._console.run(command, timeout_s=timeout_s)
+
+    async def shift_clock(self, by_s: float) -> None:
+        """Move the guest's wall clock, as somebody at its console could."""
+        await self.shell(shift_clock_command(by_s))
 
     async def status(self) -> dict[str, Any]:
         """What the daemon says of itself over the maintenance line."""
@@ -264,16 +248,6 @@ class LockstepDcu:
         cut()
         for uplink in self._uplinks.values():
             uplink.abort()
-
-    def _set_clock(self, offset_s: float) -> None:
-        utc_s = self._run_clock.utc_s() + offset_s
-        self._setting = self._loop.create_task(self._run_command(f"date -s @{utc_s:.0f}"), name="dcu-set-clock")
-
-    async def _run_command(self, command: str) -> None:
-        try:
-            await self.shell(command)
-        except RigError as error:
-            self._fail(error)
 
     async def _abandon_start(self) -> None:
         task, self._task = self._task, None

@@ -114,6 +114,11 @@ def _broker_section(broker: BrokerAccess) -> tuple[dict[str, Any], dict[str, str
     return section, {name: paths[key].read_text(encoding="ascii") for key, name in names.items()}
 
 
+def shift_clock_command(by_s: float) -> str:
+    """For the guest's shell. Relative, so that it does not matter how long the command takes to begin."""
+    return f'python3 -c "import time; time.clock_settime(time.CLOCK_REALTIME, time.time() + {by_s!r})"'
+
+
 class QemuDcu:
     """One concentrator under test, in its own machine. Its first start goes on from the snapshot, every later one is a
     cold boot with the flash as it was left.
@@ -183,6 +188,10 @@ class QemuDcu:
     async def shell(self, command: str, *, timeout_s: float = 60.0) -> str:
         """The output of a command on the guest's console. Raises RigError if it fails."""
         return await self.machine.console.run(command, timeout_s=timeout_s)
+
+    async def shift_clock(self, by_s: float) -> None:
+        """Move the guest's wall clock, as somebody at its console could."""
+        await self.shell(shift_clock_command(by_s))
 
     async def status(self) -> dict[str, Any]:
         """What the daemon says of itself over the maintenance line."""
