@@ -23,7 +23,7 @@ from twin.rigs.brokers import BrokerAccess
 from twin.rigs.lockstep.channels import SerialChannel, UplinkChannel
 from twin.rigs.lockstep.console import ConsoleLog
 from twin.rigs.lockstep.costs import COSTS_FILE, Costs
-from twin.rigs.lockstep.emulator import SNAPSHOT, EmulatorOptions
+from twin.rigs.lockstep.emulator import SNAPSHOT, EmulatorOptions, check_emulator
 from twin.rigs.lockstep.node import GuestNode, Phase, Tally
 from twin.rigs.lockstep.protocol import ENTROPY_BYTES, Channel, Record
 from twin.rigs.lockstep.snapshot import ready_card
@@ -53,16 +53,28 @@ class Prepared:
 
 def prepare(progress: Progress, cache: Path | None = None, *, vendor: Vendor | None = None) -> Prepared:
     """Build image and snapshot if the cache does not have them. Blocks; raises BuildError or RigError."""
+    check_emulator()  # before anything is built
     cache = cache or default_cache()
     image = build_image(cache, progress, vendor=vendor)
     return Prepared(image, *ready_card(image, cache, progress))
 
 
-def lockstep_provisioning(config: DcuConfig, user: str, password: str) -> GuestProvisioning:
+def lockstep_provisioning(
+    config: DcuConfig, user: str, password: str, *, has_gps: bool = False, has_modem: bool = False
+) -> GuestProvisioning:
     """As in real time, but with the agent's devices, and without TLS: its randomness would be the host's."""
     made = guest_provisioning(config, BrokerAccess(LOOPBACK, PORTS[Channel.SATELLITE], user, password))
-    broker = {**made.config["broker"], "host": LOOPBACK}
-    return replace(made, config={**made.config, "radio_device": f"{DEVICES}/radio", "broker": broker})
+    document = {
+        **made.config,
+        "radio_device": f"{DEVICES}/radio",
+        "broker": {**made.config["broker"], "host": LOOPBACK},
+    }
+    if has_gps:
+        document["time"] = {"gps_device": f"{DEVICES}/gps", "sets_system_clock": True}
+    if has_modem:
+        ways = {channel.name.lower(): {"host": LOOPBACK, "port": port} for channel, port in PORTS.items()}
+        document |= {"modem": {"device": f"{DEVICES}/modem"}, "uplink": ways}
+    return replace(made, config=document)
 
 
 class LockstepDcu:
@@ -115,6 +127,11 @@ class LockstepDcu:
     def alive(self) -> bool:
         """Whether the machine has power."""
         return self._node.phase is not Phase.OFF
+
+    @property
+    def card(self) -> Path:
+        """The file that is its flash chip, in QEMU's qcow2 format. Whole whenever the machine is off."""
+        return self._card
 
     @property
     def tally(self) -> Tally:

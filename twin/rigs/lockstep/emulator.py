@@ -43,8 +43,8 @@ class EmulatorOptions:
     """Whether it waits for a machine-protocol client at `control_path` before it starts."""
 
 
-def check_lockstep(image: Image) -> None:
-    """Raises RigError where emulator or image cannot run in lock-step; says what to do."""
+def check_emulator() -> None:
+    """Raises RigError where the QEMU at hand cannot run in lock-step, BuildError where there is none; with advice."""
     program = find_program("qemu-system-arm")
     asked = subprocess.run(
         [program, "-semihosting-config", SEMIHOSTING, "-version"],
@@ -56,6 +56,10 @@ def check_lockstep(image: Image) -> None:
             f"this QEMU has no semihosting for programs, which the virtual clock needs ({said}); "
             "install QEMU 7.2 or newer, or use --clock real"
         )
+
+
+def check_image(image: Image) -> None:
+    """Raises RigError where the image cannot run in lock-step; says what to do."""
     if image.agent_version is None:
         raise RigError(
             f"the concentrator's image in {image.folder} has no lock-step agent, which the virtual clock needs; "

@@ -18,7 +18,7 @@ from typing import Any
 from images.dcu.build import Image
 from images.dcu.workshop import Progress, Workshop, tree_digest
 from twin.errors import RigError
-from twin.rigs.lockstep.emulator import SNAPSHOT, Emulator, EmulatorOptions, check_lockstep
+from twin.rigs.lockstep.emulator import SNAPSHOT, Emulator, EmulatorOptions, check_emulator, check_image
 from twin.rigs.lockstep.pipes import TO_GUEST, TO_HOST, GuestGoneError, GuestSilentError
 from twin.rigs.lockstep.protocol import ENTROPY_BYTES, Channel, Detach, Event, Grant, Hello, Record, Report, Welcome
 from twin.rigs.qemu.machine import new_card
@@ -41,7 +41,8 @@ def ready_card(image: Image, cache: Path, progress: Progress) -> tuple[Path, int
     Booted now if the cache has none for this image. The snapshot holds no identity and no key. Blocks. Raises RigError
     if the image does not boot, or cannot run in lock-step.
     """
-    check_lockstep(image)
+    check_emulator()
+    check_image(image)
     workshop = Workshop(cache, progress)
 
     def make(folder: Path) -> None:
