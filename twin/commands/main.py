@@ -20,7 +20,7 @@ from twin.commands.output import ExitStatus, complain
 
 _GC_THRESHOLDS = (50_000, 20, 50)
 
-VERBS = ("run", "compare", "conform", "meter", "dlms", "air", "trip", "der", "dcu", "doctor")
+VERBS = ("run", "compare", "conform", "meter", "dlms", "air", "trip", "der", "firmware", "dcu", "doctor")
 """In the order of the help text; each is a module of this package with a function `register`."""
 
 
