@@ -18,10 +18,11 @@ from meters.firmware.image_machine import Machine, ProgramFault, ProgramRunner
 from meters.firmware.image_program import apply_image
 from meters.firmware.image_trial import ImageTrial
 from meters.firmware.image_update import ImageParts, ImageUpdate
+from meters.firmware.layout import migrate
 from meters.firmware.line_watch import LineWatch
 from meters.firmware.measurements import Measurements
 from meters.firmware.mesh_node import MeshEndpoint, MeshSettings
-from meters.firmware.partitions import COUNTERS, PARAMETERS, PartitionView
+from meters.firmware.partitions import COUNTERS, LAYOUT_VERSION, PARAMETERS, PartitionView
 from meters.firmware.protection.controller import ProtectionController
 from meters.firmware.scheduler import RtcScheduler
 from meters.firmware.scripts import ScriptRunner
@@ -247,6 +248,9 @@ def _start_services(
     compiled = compile_model(model)
     parameters = RecordStore(PartitionView(board.flash, PARAMETERS), area_blocks=4)
     counters = RecordStore(PartitionView(board.flash, COUNTERS))
+    layout = migrate(counters)
+    if layout != LAYOUT_VERSION:
+        board.trace("meter.migrated", layout=layout, now=LAYOUT_VERSION)
     start_count = (counters.load(_START_COUNT) or 0) + 1
     counters.save(_START_COUNT, start_count)
     clock = MeterClock(board.rtc, parameters, zone_min=model.time_zone_deviation_min)

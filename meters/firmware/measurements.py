@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from meters.firmware.clock import MeterClock
+from meters.firmware.layout import ENERGY_BYTES
 from meters.firmware.storage import RecordStore
 from meters.hardware.metrology import Energies, Instant, Metrology
 from protocols.cursor import Reader
 
-_ENERGY_BYTES = 16
 _FIELDS = tuple(item.name for item in fields(Energies))
 DEMANDS = ("active_import_nj", "active_export_nj", "reactive_import_nj", "reactive_export_nj", "apparent_import_nj")
 _NO_TIME = -1.0
@@ -143,8 +143,8 @@ class Measurements:
         if saved is None:
             return Energies()
         reader = Reader(saved)
-        return Energies(*(int.from_bytes(reader.take(_ENERGY_BYTES), "big") for _ in _FIELDS))
+        return Energies(*(int.from_bytes(reader.take(ENERGY_BYTES), "big") for _ in _FIELDS))
 
 
 def _encode(energies: Energies) -> bytes:
-    return b"".join(getattr(energies, name).to_bytes(_ENERGY_BYTES, "big") for name in _FIELDS)
+    return b"".join(getattr(energies, name).to_bytes(ENERGY_BYTES, "big") for name in _FIELDS)

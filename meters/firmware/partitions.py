@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from meters.hardware.flash import ERASED, Flash, FlashGeometry
 from protocols.errors import LocalProtocolError, TwinError
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
+"""Of everything that the firmware keeps in flash; `meters.firmware.layout` says what changed."""
 
 
 class StorageError(TwinError):
@@ -56,7 +57,7 @@ PARTITIONS = (
     SLOT_A,
     SLOT_B,
 )
-"""Layout 1, for devices of 2 MiB and more."""
+"""For devices of 2 MiB and more; the same in every layout so far."""
 
 
 def check_partitions(partitions: tuple[FlashPartition, ...], geometry: FlashGeometry) -> None:
