@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dcu.config import UplinkPolicy
-from dcu.device_config import DevicePlaces, SerialPlace
+from dcu.device_config import DevicePlaces, PtpPlace, SerialPlace
 from dcu.discipline import ClockState
 from dcu.mqtt_uplink import MqttOptions, MqttUplink, WayAddress
+from dcu.ptp_link import UdpPtpPort
 from dcu.serial_link import SerialError, SerialLink, open_serial
 from dcu.station import Devices, SystemClock, Ways
 from dcu.timekeeper import Timekeeper
@@ -31,9 +32,12 @@ class DeviceLines:
         self._open: dict[str, SerialLink] = {}
         self.troubles: dict[str, str] = {}
         gps, modem = self._line("gps", places.gps), self._line("modem", places.modem)
-        self.devices = Devices(gps=gps, modem=modem)
+        self._ptp = self._ptp_port(places.ptp)
+        self.devices = Devices(gps=gps, modem=modem, ptp=self._ptp)
 
     def close(self) -> None:
+        if self._ptp is not None:
+            self._ptp.close()
         for line in self._open.values():
             line.close()
         self._open.clear()
@@ -49,6 +53,16 @@ class DeviceLines:
             return None
         self._open[name] = line
         return line
+
+    def _ptp_port(self, place: PtpPlace | None) -> UdpPtpPort | None:
+        if place is None:
+            return None
+        try:
+            return UdpPtpPort(place.host, (place.event_port, place.general_port), self._loop)
+        except OSError as error:
+            self.troubles["ptp"] = f"UDP ports {place.event_port} and {place.general_port}: {error.strerror or error}"
+            _LOG.error("PTP is done without: %s", self.troubles["ptp"])
+            return None
 
     def _lost(self, name: str, why: str) -> None:
         self._open.pop(name, None)

@@ -14,6 +14,7 @@ from dcu.daemon import Dcu
 from dcu.gps import GpsDriver, GpsState
 from dcu.identity import SignerFactory
 from dcu.modem import ModemDriver
+from dcu.ptp import PtpPort, PtpSlave
 from dcu.storage import Storage
 from dcu.tasks import TaskGroup
 from dcu.timekeeper import Timekeeper
@@ -41,10 +42,11 @@ class Devices:
 
     gps: ByteLink | None = None
     modem: ByteLink | None = None
+    ptp: PtpPort | None = None
 
     @property
     def have_time(self) -> bool:
-        return self.gps is not None
+        return self.gps is not None or self.ptp is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Station:
         self._tasks = TaskGroup(loop, trace)
         self.keeper = self._make_keeper(config, devices, clock, loop, trace)
         self._gps = self._make_gps(devices.gps, clock)
+        self._ptp = self._make_ptp(devices.ptp, config.eui64, clock, loop)
         self._modem: ModemDriver | None = None
         if devices.modem is not None:
             self._modem = ModemDriver(
@@ -125,10 +128,27 @@ class Station:
             on_state=self._gps_changed,
         )
 
+    def _make_ptp(
+        self, port: PtpPort | None, identity: bytes, clock: SystemClock, loop: asyncio.AbstractEventLoop
+    ) -> PtpSlave | None:
+        keeper = self.keeper
+        if port is None or keeper is None:
+            return None
+        return PtpSlave(
+            port,
+            identity,
+            timers=loop,
+            oscillator_s=clock.oscillator_s,
+            on_sample=lambda sample: keeper.offer(TimeSource.PTP, sample),
+            on_leap=keeper.announce_leap,
+        )
+
     def start(self) -> None:
         """Devices first: the concentrator's first messages already have the best time there is."""
         if self._gps is not None:
             self._gps.start()
+        if self._ptp is not None:
+            self._ptp.start()
         if self._modem is not None:
             self._tasks.spawn(self._modem.run(), "modem")
         if self.manager is not None:
@@ -149,7 +169,13 @@ class Station:
     def counters(self) -> dict[str, Counter[str]]:
         """Those of the concentrator, and of the devices beside it."""
         found = self.dcu.counters()
-        parts = (("gps", self._gps), ("clock", self.keeper), ("modem", self._modem), ("ways", self.manager))
+        parts = (
+            ("gps", self._gps),
+            ("ptp", self._ptp),
+            ("clock", self.keeper),
+            ("modem", self._modem),
+            ("ways", self.manager),
+        )
         return found | {name: Counter(part.counters) for name, part in parts if part is not None}
 
     def devices(self) -> dict[str, dict[str, str | float | None]]:
@@ -168,6 +194,8 @@ class Station:
             }
         if self._gps is not None:
             found["gps"] = {"state": self._gps.state.value, "leap_s": self._gps.leap_s}
+        if self._ptp is not None:
+            found["ptp"] = {"state": "served" if self._ptp.has_master else "no master", "delay_s": self._ptp.delay_s}
         if self._modem is not None:
             found["modem"] = {
                 **self._modem.describe(),
@@ -181,6 +209,8 @@ class Station:
     def _end(self) -> None:
         if self._gps is not None:
             self._gps.stop()
+        if self._ptp is not None:
+            self._ptp.stop()
         self._tasks.cancel()
 
     def _report(self, kind: str, details: dict[str, str]) -> None:

@@ -13,6 +13,7 @@ from twin.backhaul.link import Backhaul
 from twin.backhaul.modem import Modem
 from twin.backhaul.oscillator import Oscillator
 from twin.backhaul.proxy import BackhaulProxy
+from twin.backhaul.ptp import Grandmaster, PtpLine
 from twin.clock.clocks import RunClock
 from twin.clock.seeds import Seeds
 from twin.scenarios.schema import DcuSettings, LinkOutage
@@ -29,6 +30,9 @@ class Equipment:
     cellular: Backhaul | None
     gps: GpsReceiver | None
     modem: Modem | None
+    ptp: Grandmaster | None
+    ptp_line: PtpLine | None
+    """Between the grandmaster and a concentrator in this process."""
     proxies: dict[str, BackhaulProxy]
     """By way, where the broker has a socket."""
 
@@ -36,7 +40,9 @@ class Equipment:
     def devices(self) -> Devices:
         """The ends that are connected to the concentrator."""
         return Devices(
-            gps=None if self.gps is None else self.gps.line, modem=None if self.modem is None else self.modem.line
+            gps=None if self.gps is None else self.gps.line,
+            modem=None if self.modem is None else self.modem.line,
+            ptp=self.ptp_line,
         )
 
     @property
@@ -69,7 +75,9 @@ async def open_equipment(
         cellular = Backhaul(timers, seeds.stream("cellular"), "4g", name=CELLULAR, trace=trace)
         modem = Modem(timers, cellular, trace=trace)
     gps = GpsReceiver(clock, seeds.stream("gps"), trace=trace) if settings.gps else None
-    equipment = Equipment(oscillator, satellite, cellular, gps, modem, {})
+    ptp = Grandmaster(clock, trace=trace) if settings.ptp else None
+    ptp_line = None if ptp is None else PtpLine(clock, ptp, seeds.stream("ptp"))
+    equipment = Equipment(oscillator, satellite, cellular, gps, modem, ptp, ptp_line, {})
     for outage in outages:
         _plan(equipment, outage, clock)
     if gps is not None:
@@ -84,6 +92,8 @@ async def open_equipment(
     finally:
         if gps is not None:
             gps.power_off()
+        if ptp is not None:
+            ptp.stop()
         for proxy in equipment.proxies.values():
             await proxy.stop()
 

@@ -57,7 +57,7 @@ class UplinkView:
         self.sessions_resumed = 0
         """Connections that found the session as it had been left."""
         self.has_ways = bool(equipment.links)
-        self.has_clock = equipment.gps is not None
+        self.has_clock = equipment.devices.have_time
         if self.has_ways:
             for lane in ("satellite", "cellular"):
                 self._set(lane, _UP if lane == "satellite" else _IDLE)

@@ -86,6 +86,8 @@ async def holdover(rig: Rig, record: Record, hours: float = 4.0, cause: str = "a
     _, keeper = _station(rig)
     events = len(rig.hes.events(kind=EVENT_HOLDOVER))
     before_s = keeper.quality().uncertainty_s
+    if rig.equipment.ptp is not None:
+        rig.equipment.ptp.fall_silent()
     if cause == "antenna":
         receiver.unplug_antenna()
     else:
@@ -111,6 +113,33 @@ async def holdover(rig: Rig, record: Record, hours: float = 4.0, cause: str = "a
         receiver.plug_antenna()
     else:
         receiver.regain_fix()
+    if rig.equipment.ptp is not None:
+        rig.equipment.ptp.speak()
+
+
+@step("PTP takes over from GPS, and gives it back", timeout_s=3600.0, requirement="UC-VI.1")
+async def ptp_takes_over(rig: Rig, record: Record, seconds: float = 900.0) -> None:
+    """The sky is lost; the grandmaster's time by software time stamps is followed. A master that runs free is not."""
+    receiver, master = _receiver(rig), rig.equipment.ptp
+    if master is None:
+        raise SkipStep("this concentrator has no PTP grandmaster; give it dcu.ptp: true")
+    _, keeper = _station(rig)
+    receiver.lose_fix()
+    await asyncio.sleep(60.0)
+    record.measure("source without GPS", keeper.quality().source.value, limit=equals(TimeSource.PTP.value))
+    worst_s = await _worst_offset_s(rig, seconds)
+    record.measure("largest true offset", worst_s * 1e3, unit="ms", limit=at_most(_DISCIPLINED_S * 1e3))
+    record.measure("drift without it", abs(rig.equipment.oscillator.ppm) * seconds * 1e-3, unit="ms")
+    master.lose_reference()
+    await asyncio.sleep(60.0)
+    source = keeper.quality().source.value
+    record.measure("source when the master runs free", source, limit=equals(TimeSource.HOLDOVER.value))
+    master.regain_reference()
+    await asyncio.sleep(60.0)
+    record.measure("source when it does not", keeper.quality().source.value, limit=equals(TimeSource.PTP.value))
+    receiver.regain_fix()
+    await asyncio.sleep(120.0)
+    record.measure("source when GPS is back", keeper.quality().source.value, limit=equals(TimeSource.GPS.value))
 
 
 @step("the clock recovers when GPS is back", timeout_s=3600.0, requirement="UC-VI.1")

@@ -35,6 +35,8 @@ class DcuSettings(FileModel):
     position: Position
     gps: bool = False
     """A GPS receiver disciplines its clock; without one it is simply right."""
+    ptp: bool = False
+    """A PTP grandmaster is in its network, the other source of time."""
     modem: bool = False
     """A cellular modem with two SIMs stands by for the satellite link."""
     oscillator_ppm: FiniteFloat = Field(default=12.0, ge=-200, le=200)
