@@ -35,13 +35,13 @@ class Run:
         return key
 
 
-def twin_run(folder: Path, *arguments: str, **environment: str) -> Run:
+def twin_run(folder: Path, *arguments: str, limit_s: float = SECONDS, **environment: str) -> Run:
     """`twin run` in a process of its own, as a user would, whatever its verdict."""
     done = subprocess.run(
         [sys.executable, "-m", "twin", "run", *arguments, "--out", str(folder)],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=limit_s,
         check=False,
         env={**os.environ, **environment},
     )
