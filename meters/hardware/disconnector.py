@@ -41,9 +41,9 @@ class Disconnector:
         """Push the contacts apart by hand, behind the firmware's back."""
         self._relay(line).open(self._world.now())
 
-    def weld(self, line: int = 1, *poles: str) -> None:
-        """These poles of a line, or all, stay shut, whatever the coils do."""
-        self._relay(line).weld(*poles)
+    def weld(self, line: int = 1, pole: str | None = None) -> None:
+        """A pole of a line, or all of them, stay shut, whatever the coils do."""
+        self._relay(line).weld(*(() if pole is None else (pole,)))
 
     def free(self, line: int = 1) -> None:
         self._relay(line).free()

@@ -37,24 +37,43 @@ def write_comtrade(capture: Capture, folder: Path, stem: str, line_hz: float) ->
         _Channel("phase", "L", "A", capture.phase_a),
         _Channel("neutral", "N", "A", capture.neutral_a),
     )
+    return _write(folder, stem, channels, ("relay closed", capture.closed), capture.rate_hz, -capture.first_s, line_hz)
+
+
+def write_samples(
+    samples_ma: tuple[float, ...], rate_hz: float, trip_index: int, folder: Path, stem: str, line_hz: float
+) -> tuple[Path, Path]:
+    """Write a residual current as a meter has kept it; the trigger is the sample at which it decided, and the relay's
+    channel what it was told."""
+    channels = (_Channel("measured", "", "mA", np.array(samples_ma)),)
+    told = np.arange(len(samples_ma)) < trip_index
+    return _write(folder, stem, channels, ("relay closed", told), rate_hz, trip_index / rate_hz, line_hz)
+
+
+def _write(
+    folder: Path,
+    stem: str,
+    channels: tuple[_Channel, ...],
+    digital: tuple[str, npt.NDArray[np.bool_]],
+    rate_hz: float,
+    trigger_s: float,
+    line_hz: float,
+) -> tuple[Path, Path]:
+    name, states = digital
     config, data = folder / f"{stem}.cfg", folder / f"{stem}.dat"
-    config.write_text("\r\n".join(_config_lines(capture, channels, stem, line_hz)) + "\r\n", encoding="ascii")
-    counts = [np.rint(channel.values / channel.factor).astype(int) for channel in channels]
-    rows = []
-    for index in range(len(capture.closed)):
-        microseconds = round(index / capture.rate_hz * 1e6)
-        values = ",".join(str(column[index]) for column in counts)
-        rows.append(f"{index + 1},{microseconds},{values},{int(capture.closed[index])}")
-    data.write_text("\r\n".join(rows) + "\r\n", encoding="ascii")
-    return config, data
-
-
-def _config_lines(capture: Capture, channels: tuple[_Channel, ...], stem: str, line_hz: float) -> list[str]:
     lines = [f"openami-twin,{stem},1999", f"{len(channels) + 1},{len(channels)}A,1D"]
     for number, channel in enumerate(channels, start=1):
         scale = f"{channel.factor:.9E},0,0,-{_FULL_SCALE},{_FULL_SCALE},1,1,P"
         lines.append(f"{number},{channel.name},{channel.phase},line,{channel.unit},{scale}")
-    lines += ["1,relay closed,,line,1", f"{line_hz:g}", "1", f"{capture.rate_hz:g},{len(capture.closed)}"]
-    trigger_us = max(0, round(-capture.first_s * 1e6))
+    lines += [f"1,{name},,line,1", f"{line_hz:g}", "1", f"{rate_hz:g},{len(states)}"]
+    trigger_us = max(0, round(trigger_s * 1e6))
     lines += [f"{_DATE},00:00:00.000000", f"{_DATE},00:00:{trigger_us // 10**6:02d}.{trigger_us % 10**6:06d}"]
-    return [*lines, "ASCII", "1"]
+    config.write_text("\r\n".join([*lines, "ASCII", "1"]) + "\r\n", encoding="ascii")
+    counts = [np.rint(channel.values / channel.factor).astype(int) for channel in channels]
+    rows = []
+    for index in range(len(states)):
+        microseconds = round(index / rate_hz * 1e6)
+        values = ",".join(str(column[index]) for column in counts)
+        rows.append(f"{index + 1},{microseconds},{values},{int(states[index])}")
+    data.write_text("\r\n".join(rows) + "\r\n", encoding="ascii")
+    return config, data

@@ -57,6 +57,47 @@ def _panel(axes: object, waveform: str, results: list[ShotResult]) -> None:
     ax.set_ylabel("isolated after, ms")  # type: ignore[attr-defined]
 
 
+def plot_table(results: list[ShotResult], title: str) -> bytes:
+    """PNG of isolation times by fault, a panel a relay, every shot a dot, with the limit of time."""
+    relays = list(dict.fromkeys(result.shot.relay.name for result in results))
+    faults = list(dict.fromkeys((result.shot.waveform, abs(result.shot.ma)) for result in results))
+    times = [result.isolate_ms for result in results if result.isolate_ms is not None]
+    limit_ms = max(result.shot.limit_ms for result in results)
+    right_ms = max([limit_ms * 1.25, *(time * 1.08 for time in times)])
+    figure = Figure(figsize=(3.0 + 4.0 * len(relays), 1.5 + 0.3 * len(faults)), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for index, relay in enumerate(relays):
+        axes = figure.add_subplot(1, len(relays), index + 1)
+        for result in (item for item in results if item.shot.relay.name == relay):
+            row = faults.index((result.shot.waveform, abs(result.shot.ma)))
+            colour = _PASS if result.verdict.value == "PASS" else _FAIL
+            at_ms = right_ms * 0.98 if result.isolate_ms is None else result.isolate_ms
+            axes.plot(at_ms, row, "o" if result.isolate_ms is not None else "x", color=colour, markersize=3.5)
+        axes.axvline(limit_ms, color=_LIMIT, linewidth=1.2)
+        axes.set_xlim(0.0, right_ms)
+        axes.set_ylim(len(faults) - 0.5, -0.5)
+        axes.set_yticks(range(len(faults)))
+        axes.set_yticklabels([f"{ma:g} mA {name}" for name, ma in faults] if index == 0 else [], fontsize=8)
+        axes.grid(axis="y", color="#eaeef2", linewidth=0.8)
+        axes.set_title(relay, fontsize=10)
+        axes.set_xlabel("isolated after, ms")
+    return _png(figure)
+
+
+def plot_samples(samples_ma: tuple[float, ...], rate_hz: float, trip_index: int, title: str) -> bytes:
+    """PNG of a trip as a meter has kept it: the residual current around its decision."""
+    figure = Figure(figsize=(8.5, 3.2), layout="constrained")
+    axes = figure.add_subplot(1, 1, 1)
+    time_ms = [(index - trip_index) / rate_hz * 1000.0 for index in range(len(samples_ma))]
+    axes.plot(time_ms, samples_ma, color=_FAIL, linewidth=1.1)
+    axes.axvline(0.0, color=_LIMIT, linewidth=1.0)
+    axes.set_ylabel("residual, mA")
+    axes.set_xlabel("from the meter's decision to trip, ms")
+    axes.set_title(title, fontsize=10)
+    axes.margins(x=0)
+    return _png(figure)
+
+
 def plot_capture(capture: Capture, title: str) -> bytes:
     """PNG of one trip: residual current as it was and as measured, the poles' currents, the relay."""
     figure = Figure(figsize=(8.5, 5.0), layout="constrained")

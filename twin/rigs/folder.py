@@ -17,7 +17,7 @@ _MARKER = "events.jsonl"
 _FILES_OF_A_RUN = (
     "report.html", "report.xml", "report.json", "air.pcap", "keys.json", "events.jsonl", "run.log", "mdms.sqlite",
 )  # fmt: skip
-_FOLDERS_OF_A_RUN = ("dcu", "mosquitto", "pictures")
+_FOLDERS_OF_A_RUN = ("dcu", "mosquitto", "pictures", "trips")
 
 
 def default_folder(scenario: str, seed: int, root: Path = Path("runs")) -> Path:

@@ -18,6 +18,7 @@ from twin.scenarios import (  # noqa: F401 (registers their steps)
     grid_steps,
     healing_steps,
     mesh_steps,
+    protection_steps,
     radio_steps,
     shedding_steps,
     spine_steps,
