@@ -12,7 +12,7 @@ _MOST_BYTES = 2048
 
 
 class UdpPtpPort:
-    """See `dcu.ptp.PtpPort`. Bound to the same port numbers as the grandmaster's, as PTP has it, unless `local` differs.
+    """See `dcu.ptp.PtpPort`. Bound to the grandmaster's own port numbers, as PTP has it, unless `local` says others.
 
     Only the grandmaster is heard. A datagram that cannot be sent is lost, as on the wire. Raises OSError when the ports
     cannot be had.
@@ -37,6 +37,12 @@ class UdpPtpPort:
             raise
         for opened in self._sockets:
             loop.add_reader(opened.fileno(), self._read, opened)
+
+    @property
+    def local_ports(self) -> tuple[int, int]:
+        """Those that it is bound to: event, general."""
+        event, general = (opened.getsockname()[1] for opened in self._sockets)
+        return event, general
 
     def send(self, data: bytes, *, is_event: bool) -> None:
         try:

@@ -213,9 +213,10 @@ class PtpLine:
         self._receiver = callback
 
     def _back(self, data: bytes, is_event: bool) -> None:
-        self._later(self._deliver, data)
+        self._later(self.deliver, data)
 
-    def _deliver(self, data: bytes) -> None:
+    def deliver(self, data: bytes) -> None:
+        """A datagram reaches the slave, whoever sent it."""
         if self._receiver is not None:
             self._receiver(data)
 
