@@ -140,10 +140,13 @@ class FirmwarePolicy:
     From `multicast_from` meters on, blocks go to all by multicast; then, in at most `multicast_rounds`, those again
     that at least `multicast_share` of the meters lack. Between two multicasts lie `flood_times` the way to the farthest
     meter and `airtimes` the airtime of one frame, of which the request is all but `frame_overhead_bytes`. `settle_s`
-    after the last one the meters are asked what they lack.
+    after the last one the meters are asked what they lack. Before the first, those that are ready are waited for, at
+    most `gather_s`.
 
-    A meter that does not answer is tried again after `retry_s`, one that is not there after `absent_s`; what one does
-    by itself is looked at every `trial_look_s`. The head-end is told of changes every `report_every_s`.
+    `parallel_restarts` meters change over at a time: each has `restart_s` to go and come back, and `restart_limit_s` if
+    it takes longer. A meter that does not answer is tried again after `retry_s`, one that is not there after
+    `absent_s`; what one does by itself is looked at every `trial_look_s`. The head-end is told of changes every
+    `report_every_s`.
     """
 
     multicast_from: int = 2
@@ -155,7 +158,11 @@ class FirmwarePolicy:
     frame_overhead_bytes: int = 110
     settle_s: float = 10.0
     prepare_attempts: int = 2
+    gather_s: float = 300.0
     keep_every_blocks: int = 16
+    parallel_restarts: int = 8
+    restart_s: float = 15.0
+    restart_limit_s: float = 120.0
     retry_s: float = 5.0
     absent_s: float = 60.0
     trial_look_s: float = 45.0
