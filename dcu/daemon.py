@@ -247,6 +247,7 @@ class Dcu:
             sessions=self._sessions,
             access=self._access,
             group=self._group,
+            where=self._router.where,
             flood_s=self._router.flood_s,
             rate_bps=FSK_MODES[config.radio.fsk_mode].rate_bps,
             quiet_s=profile_named(config.timers_profile).mpl.buffer_s,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dcu.border_router import Reachability
 from dcu.config import FirmwarePolicy
 from dcu.errors import MeterRefusedError, NoAnswerError
 from dcu.firmware_meter import ImageClient, ImageStatus, MeterLook, block_request
@@ -33,15 +35,16 @@ _REFUSALS = 2
 
 @dataclass(frozen=True, slots=True)
 class CampaignParts:
-    """What a campaign works with. `keep` stores its record, `changed` is told of a meter that has got further,
-    `flood_s` is how long a multicast takes to the farthest meter. For `quiet_s` after a multicast the mesh would send
-    it again to every meter that restarts."""
+    """What a campaign works with. `keep` stores its record, `changed` is told of a meter that has got further, `where`
+    is a meter's place in the mesh, `flood_s` how long a multicast takes to the farthest. For `quiet_s` after a
+    multicast the mesh would send it again to every meter that restarts."""
 
     policy: FirmwarePolicy
     registry: Registry
     sessions: Sessions
     access: MeterAccess
     group: MeterGroup
+    where: Callable[[bytes], Reachability | None]
     flood_s: Callable[[], float]
     utc_s: Callable[[], float]
     local_offset_s: int
@@ -60,9 +63,9 @@ class Campaign:
         self._record = record
         self._data = data
         self._signature = file.head.signature
+        self._restarts = asyncio.Semaphore(parts.policy.parallel_restarts)
         self._version = file.manifest.version
         self._identifier = file.manifest.identification.encode("ascii")
-        self._block_bytes = 0
 
     async def run(self) -> None:
         """Until every meter has ended. The deadline is the caller's."""
@@ -73,7 +76,9 @@ class Campaign:
         if self._record.phase is CampaignPhase.MULTICAST:
             await self._multicast()
             self._enter(CampaignPhase.REPAIR)
-        await asyncio.gather(*(self._bring(part) for part in self._unended()))
+        # The farthest first: who relays for others restarts when they have done so.
+        parts = sorted(self._unended(), key=lambda part: -self._hops(part))
+        await asyncio.gather(*(self._bring(part) for part in parts))
 
     # to all
 
@@ -109,7 +114,12 @@ class Campaign:
             await self._send_to_all(members, wanted)
 
     async def _ready_members(self) -> list[Meter]:
+        """Those who are initiated and in reach. After a restart of the concentrator the mesh must form again."""
         ready = [part for part in self._unended() if part.progress is _P.INITIATED]
+        with contextlib.suppress(TimeoutError, UnknownMeterError, MeterRefusedError):
+            async with asyncio.timeout(self._parts.policy.gather_s):
+                for part in ready:
+                    await self._parts.access.registered(part.serial)
         found = [self._parts.registry.find_serial(part.serial) for part in ready]
         return await self._parts.group.admit(meter for meter in found if meter is not None)
 
@@ -163,8 +173,10 @@ class Campaign:
         while not part.progress.has_ended:
             try:
                 meter = await parts.access.registered(part.serial)
-                async with parts.access.turn(meter):
-                    wait_s = 0.0 if await self._step(part, self._client(meter), may_send=True) else self._wait_s(part)
+                if part.progress is _P.VERIFIED and self._is_due():
+                    wait_s = await self._bring_over(part, meter)
+                else:
+                    wait_s = await self._turn(part, meter)
             except (NoAnswerError, StorageError) as error:
                 part.detail, wait_s = str(error), parts.policy.retry_s
             except UnknownMeterError as error:
@@ -176,9 +188,39 @@ class Campaign:
                 part.detail, wait_s = str(error), parts.policy.absent_s
             await asyncio.sleep(wait_s)
 
+    async def _turn(self, part: MeterPart, meter: Meter) -> float:
+        """One step with a meter. Gives how long to wait before the next."""
+        async with self._parts.access.turn(meter):
+            has_more = await self._step(part, self._client(meter), may_send=True)
+        return 0.0 if has_more else self._wait_s(part)
+
+    async def _bring_over(self, part: MeterPart, meter: Meter) -> float:
+        """Let a meter restart into its new program, and few at a time: the others' ways lead over it."""
+        policy = self._parts.policy
+        async with self._restarts:
+            wait_s = await self._turn(part, meter)
+            if part.progress is _P.ACTIVATED:
+                await asyncio.sleep(policy.restart_s)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(policy.restart_limit_s):
+                        await self._parts.access.registered(part.serial)
+        return wait_s
+
+    def _is_due(self) -> bool:
+        """Whether meters that are ready may change over now."""
+        order, now_s = self._record.order, self._parts.utc_s()
+        if order.activate_utc_ms is not None:
+            return order.activate_utc_ms / 1000 <= now_s
+        return now_s >= self._record.multicast_utc_s + self._parts.quiet_s
+
+    def _hops(self, part: MeterPart) -> int:
+        meter = self._parts.registry.find_serial(part.serial)
+        place = None if meter is None else self._parts.where(meter.eui64)
+        return 0 if place is None else place.hops
+
     def _wait_s(self, part: MeterPart) -> float:
         """Until the next look at a meter that does something by itself."""
-        if part.progress is _P.VERIFIED:
+        if part.progress is _P.VERIFIED and self._record.order.activate_utc_ms is None:
             return max(self._record.multicast_utc_s + self._parts.quiet_s - self._parts.utc_s(), 1.0)
         activate_ms = self._record.order.activate_utc_ms
         if part.progress is _P.SCHEDULED and activate_ms is not None:
@@ -219,9 +261,7 @@ class Campaign:
         return True
 
     async def _initiate(self, part: MeterPart, client: ImageClient) -> None:
-        if not self._block_bytes:
-            self._block_bytes = await client.block_bytes()
-            self._record.blocks_total = len(self._blocks())
+        await self._know_blocks(client)
         # From now on the meter's transfer is ours, whether or not its answer comes.
         part.initiated, part.activated = True, False
         self._parts.keep(self._record)
@@ -234,9 +274,7 @@ class Campaign:
 
     async def _repair(self, part: MeterPart, client: ImageClient) -> None:
         """Send what is missing, a few blocks; with none missing, let the meter check the image."""
-        if not self._block_bytes:
-            self._block_bytes = await client.block_bytes()
-            self._record.blocks_total = len(self._blocks())
+        await self._know_blocks(client)
         blocks = self._blocks()
         missing = await client.missing(len(blocks))
         part.blocks = len(blocks) - len(missing)
@@ -269,11 +307,13 @@ class Campaign:
 
     async def _activate(self, part: MeterPart, client: ImageClient) -> bool:
         """At the campaign's time, by the meter itself; without one, or later, now."""
-        order, now_s = self._record.order, self._parts.utc_s()
-        if order.activate_utc_ms is None and now_s < self._record.multicast_utc_s + self._parts.quiet_s:
-            self._set(part, _P.VERIFIED, "waits until the mesh has forgotten the multicasts")
-            return False
-        if order.activate_utc_ms is not None and order.activate_utc_ms / 1000 > now_s:
+        order = self._record.order
+        if part.progress not in (_P.VERIFIED, _P.SCHEDULED, _P.ACTIVATED):
+            self._set(part, _P.VERIFIED, "")
+            return True
+        if not self._is_due():
+            if order.activate_utc_ms is None:
+                return False  # until the mesh has forgotten the multicasts
             if part.progress is not _P.SCHEDULED:
                 if not await client.schedule(order.activate_utc_ms / 1000 + self._parts.local_offset_s):
                     raise MeterRefusedError("unsupported", "it takes no time for the activation")
@@ -294,11 +334,17 @@ class Campaign:
 
     # its record
 
+    async def _know_blocks(self, client: ImageClient) -> None:
+        """How the image is cut: as the first meter says, and all of a model do."""
+        if not self._record.block_bytes:
+            self._record.block_bytes = await client.block_bytes()
+            self._record.blocks_total = len(self._blocks())
+
     def _client(self, meter: Meter) -> ImageClient:
         return ImageClient(self._parts.sessions.find(meter.eui64))
 
     def _blocks(self) -> list[bytes]:
-        size = self._block_bytes
+        size = self._record.block_bytes
         return [self._data[at : at + size] for at in range(0, len(self._data), size)] if size else []
 
     def _unended(self) -> list[MeterPart]:

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+from dcu.border_router import Reachability
 from dcu.config import FirmwarePolicy
 from dcu.firmware_campaign import Campaign, CampaignParts
 from dcu.firmware_images import ImageFetcher
@@ -42,6 +43,7 @@ class FirmwareJobs:
         sessions: Sessions,
         access: MeterAccess,
         group: MeterGroup,
+        where: Callable[[bytes], Reachability | None],
         flood_s: Callable[[], float],
         rate_bps: int,
         quiet_s: float,
@@ -66,6 +68,7 @@ class FirmwareJobs:
             sessions=sessions,
             access=access,
             group=group,
+            where=where,
             flood_s=flood_s,
             utc_s=utc_s,
             local_offset_s=local_offset_s,

@@ -35,11 +35,12 @@ class MeterPart:
 
 @dataclass(slots=True)
 class CampaignRecord:
-    """`next_block` is the first that was not sent to all yet."""
+    """`next_block` is the first that was not sent to all yet; `block_bytes` is 0 while no meter has said it."""
 
     order: FirmwareCampaign
     phase: CampaignPhase = CampaignPhase.FETCHING
     next_block: int = 0
+    block_bytes: int = 0
     blocks_total: int = 0
     blocks_multicast: int = 0
     blocks_unicast: int = 0
@@ -98,7 +99,7 @@ class CampaignRecord:
         )
 
 
-_COUNTS = ("next_block", "blocks_total", "blocks_multicast", "blocks_unicast", "reports")
+_COUNTS = ("next_block", "block_bytes", "blocks_total", "blocks_multicast", "blocks_unicast", "reports")
 
 
 def _part(serial: str, progress: str, *rest: object) -> MeterPart:

@@ -151,6 +151,8 @@ def test_a_restart_at_any_stage_carries_on(bench: Bench, stop_at: int) -> None:
     assert set(shelf.progress().values()) == {"confirmed"}
     assert all(meter.image() == IMAGE and len(meter.activations) == 1 for meter in meters)
     offsets = [fetch.offset_bytes for fetch in shelf.fetches]
+    if stop_at == 2:  # in the middle of the multicasts: they go on
+        assert all(set(meter.multicast) == set(range(BLOCKS)) for meter in meters)
     assert len(offsets) - len(set(offsets)) <= 1  # no piece that was stored is asked for again
     assert not [name for name in bench.storage.names() if name.startswith((CAMPAIGN_PREFIX, IMAGE_PREFIX))]
 

@@ -109,7 +109,8 @@ def test_a_source_that_is_wrong_is_told_with_what_and_where(
 def test_a_source_that_is_wrong_ends_the_command_with_status_2(tmp_path: Path, keys: Path) -> None:
     done, target = built(tmp_path, keys, EXAMPLE + "modell: x\n")
     assert (done.returncode, target.exists()) == (2, False)
-    assert "source.yaml:32: modell: unknown key" in done.stderr
+    line = EXAMPLE.count("\n") + 1
+    assert f"source.yaml:{line}: modell: unknown key" in done.stderr
 
 
 def test_a_key_that_is_none_is_told_and_not_shown(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from twin.scenarios.steps import SkipStep, step
 _HOUR_S = 3600.0
 _FORTY_TWO = 42
 _LOOK_S = 20.0
-_OPERATIONS = 90
-"""Of the flash, from the first block of 8 KiB to the confirmation, and less than there are."""
+_OPERATIONS = 108
+"""Of the flash, from the first block of 8 KiB to the start of the new program, and less than there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ async def power_cuts_while_installing(rig: Rig, record: Record, version: str, wi
     before = {_version(meter) for meter in meters}
     booted: list[str] = []
     for number, meter in enumerate(meters):
-        _cut_later(rig, meter, 10 + _OPERATIONS * number // len(meters), booted)
+        _cut_later(rig, meter, 10 + (_OPERATIONS - 10) * number // max(len(meters) - 1, 1), booted)
     outcome = await _campaign(rig, image_id, meters, within_s)
     record.measure("power cuts inside a flash operation", len(booted), limit=equals(len(meters)))
     record.measure("versions that ran after a cut", ", ".join(sorted(set(booted))))
