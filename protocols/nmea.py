@@ -20,6 +20,8 @@ SPEC = "NMEA 0183"
 ON_TIME_MARK = 0x01
 """The octet that a receiver sends at the beginning of a second; it is part of no sentence."""
 MAX_SENTENCE_BYTES = 82
+_MARK = bytes((ON_TIME_MARK,))
+_BREAKS = re.compile(b"([" + _MARK + b"\n])")
 _SENTENCE = re.compile(r"\$([ -#%-)+-~]*)\*([0-9A-Fa-f]{2})")
 _TIME = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})(?:\.([0-9]{1,3}))?")
 _DATE = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})")
@@ -323,17 +325,16 @@ class NmeaStream:
         self.dropped_bytes = 0
 
     def feed(self, data: bytes) -> None:
-        for octet in data:
-            if octet == ON_TIME_MARK:
+        for part in _BREAKS.split(data):
+            if part == _MARK:
                 self._drop()
                 self._on_mark()
-            elif octet == 0x0A:
-                line = bytes(self._rest).removesuffix(b"\r")
-                self._rest.clear()
+            elif part == b"\n":
+                line, self._rest = bytes(self._rest).removesuffix(b"\r"), bytearray()
                 if line:
                     self._on_line(line)
             else:
-                self._rest.append(octet)
+                self._rest += part
                 if len(self._rest) >= MAX_SENTENCE_BYTES:
                     self._drop()
 
