@@ -21,7 +21,7 @@ _SAG_SHARE, _SWELL_SHARE, _MISSING_SHARE = 0.9, 1.1, 0.5
 """Shares of the nominal voltage (Kenya's grid code: 90 to 110 %)."""
 _UNBALANCE_SHARE = 0.1
 """Largest deviation of a phase from the mean of all."""
-_REVERSED_W = -50.0
+_REVERSED_W = -5.0
 """Active power of a phase: what a swapped current transformer shows, and what is generated at home, too."""
 
 

@@ -40,6 +40,7 @@ from twin.scenarios.schema import Scenario
 
 if TYPE_CHECKING:
     from twin.air.scapy_layers.pipeline import ScapyPipeline
+    from twin.conformance.report import Figure
     from twin.grid.rig_grid import RigGrid
     from twin.rigs.lockstep.dcu import LockstepDcu
     from twin.rigs.lockstep.node import Tally
@@ -95,6 +96,8 @@ class Rig:
         self.uplink_view = _uplink_view(clock, dcu, equipment, trace)
         """What is seen of ways, queue and clock; None where the concentrator has no such devices, or is a machine of
         its own."""
+        self.figures: list[Figure] = []
+        """Pictures that steps add to the report."""
         self.spare_group_keys = list(spare_group_keys)
         """Group keys that a rotation may bring into use, in their order."""
         self.scapy = scapy

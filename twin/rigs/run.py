@@ -199,6 +199,7 @@ def _figures(rig: Rig) -> tuple[Figure, ...]:
             pictures.channel_picture(rig),
         ),
         *uplink_figures(rig),
+        *rig.figures,
     )
 
 

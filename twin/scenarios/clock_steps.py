@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 
 from dcu.broadcast import BROADCAST_SAP, CLASS_CLOCK, CLOCK
@@ -15,6 +16,7 @@ from protocols.dlms.set import SetRequestNormal
 from protocols.meter_identity import SERVER_SAP
 from twin.conformance.verdicts import Record, at_least, at_most, equals, within
 from twin.hes.clocks import EVENT_RIGHT, EVENT_WRONG
+from twin.rigs.clock_pictures import clock_figures
 from twin.rigs.meters import RigMeter
 from twin.rigs.rig import Rig
 from twin.scenarios.steps import SkipStep, step
@@ -51,7 +53,13 @@ async def clocks_are_set(rig: Rig, record: Record, meter: str, within_s: float =
     events = rig.hes.events(kind="clocks-synchronized")
     record.measure("rounds reported", len(events) - rounds, limit=at_least(1))
     record.measure("what the DCU reports", events[-1].details_json if events else "nothing")
+    told = json.loads(events[-1].details_json) if events else {}
+    suites = len({item.provision.keys.suite for item in meters})
+    record.measure("multicasts sent, one a security suite", int(told.get("broadcasts", 0)), limit=equals(suites))
+    outliers = int(told.get("outliers", len(meters)))
+    record.measure("clocks left to unicast", outliers, limit=at_most(len(meters) // 2))
     after = _off(rig)
+    rig.figures += clock_figures(before, after)
     record.measure("clocks within 2 s afterwards", sum(off <= _LIMIT_S for off in after), limit=equals(len(meters)))
     record.measure("largest offset after", max(after), unit="s", limit=at_most(_LIMIT_S))
     record.measure("median offset after", statistics.median(after), unit="s")

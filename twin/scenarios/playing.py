@@ -22,6 +22,7 @@ from twin.scenarios import (  # noqa: F401 (registers their steps)
     radio_steps,
     shedding_steps,
     spine_steps,
+    tamper_steps,
     uplink_steps,
 )
 from twin.scenarios.loading import LoadedScenario
