@@ -21,7 +21,7 @@ from twin.conformance.pictures.png import can_draw, to_png
 from twin.conformance.pictures.shown import Picture, as_data
 from twin.conformance.pictures.svg import to_svg
 from twin.conformance.tables import Table as Table  # part of this module's face
-from twin.conformance.verdicts import Attempt, CaseResult, Measurement, Verdict, worst
+from twin.conformance.verdicts import Attempt, CaseResult, Measurement, Verdict, is_picture, worst
 
 _COUNTED = (Verdict.PASS, Verdict.FAIL, Verdict.ERROR, Verdict.TIMEOUT, Verdict.SKIP)
 
@@ -209,5 +209,9 @@ def to_html(report: RunReport) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["svg"] = Markup
     return environment.from_string(source).render(
-        report=report, counts=report.counts(), requirements=report.requirements(), NOT_COVERED=Verdict.NOT_COVERED
+        report=report,
+        counts=report.counts(),
+        requirements=report.requirements(),
+        NOT_COVERED=Verdict.NOT_COVERED,
+        is_picture=is_picture,
     )

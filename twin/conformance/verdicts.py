@@ -124,6 +124,11 @@ class Attempt:
     attachments: tuple[str, ...] = ()
 
 
+def is_picture(file_name: str) -> bool:
+    """An attachment that a page can show."""
+    return file_name.endswith((".png", ".svg"))
+
+
 class SgamLayer(enum.StrEnum):
     """Interoperability layers of the Smart Grid Architecture Model."""
 
@@ -170,3 +175,7 @@ class CaseResult:
     @property
     def verdict(self) -> Verdict:
         return self.last.verdict
+
+    @property
+    def has_pictures(self) -> bool:
+        return any(is_picture(name) for attempt in self.attempts for name in attempt.attachments)
