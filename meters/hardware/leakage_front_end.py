@@ -1,7 +1,8 @@
 """The residual-current sensors' converter: every millisecond, while anything can flow, 8 samples of every line.
 
 What flows comes from the bench (`ResidualSource`). While nothing does, and the sensors are sound, samples would say
-zero; they are then left out, which changes no decision and costs nothing.
+zero; they are then left out, which changes no decision and costs nothing. The last of them are made up for when the
+converter starts again, as what is kept of a trip begins before it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ SAMPLE_RATE_HZ = 8000
 TICK_SAMPLES = 8
 _SETTLING_S = 1.0
 """For how long a mended sensor's samples are not left out: what the firmware remembers of the fault passes."""
+_MADE_UP_TICKS = 125
 _TICKS_PER_S = SAMPLE_RATE_HZ // TICK_SAMPLES
 
 
@@ -59,6 +61,7 @@ class LeakageFrontEnd:
         self._settles_at_s = float("-inf")
         self._supplied = False
         self._tick = 0
+        self._converted = 0
         self._timer: Cancellable | None = None
         self.on_samples: Callable[[Samples, float], None] | None = None
 
@@ -99,6 +102,7 @@ class LeakageFrontEnd:
         """The meter's supply comes or goes."""
         self._supplied = present
         if present:
+            self._converted = math.floor(self._timers.time() * _TICKS_PER_S)
             self.wake()
         elif self._timer is not None:
             self._timer.cancel()
@@ -149,10 +153,17 @@ class LeakageFrontEnd:
             residual_ma = load_a = np.zeros((self.lines, TICK_SAMPLES))
         else:
             residual_ma, load_a = self._source.sample(times_s)
-        samples = self._sensors().measure(residual_ma, load_a)
+        left_out = min(self._tick - 1 - self._converted, _MADE_UP_TICKS)
+        if left_out > 0:
+            self._deliver(np.zeros((self.lines, left_out * TICK_SAMPLES)), None, (self._tick - 1) / _TICKS_PER_S)
+        self._converted = self._tick
         self._timer = None
         if self._is_live():
             self._tick += 1
             self._arm()
+        self._deliver(residual_ma, load_a, now_s)
+
+    def _deliver(self, residual_ma: Samples, load_a: Samples | None, now_s: float) -> None:
+        samples = self._sensors().measure(residual_ma, load_a)
         if self.on_samples is not None:
             self.on_samples(samples, now_s)

@@ -267,6 +267,20 @@ def test_a_dead_sensor_opens_its_line_is_logged_and_is_cleared_by_a_self_test_al
     bench.meter.disconnector.press_button()
     bench.run(0.5)
     assert bench.state(2) is SafetyState.OPEN
+    assert bench.meter.protection is not None
+    assert {record.cause for record in bench.meter.protection.trips()} <= {Cause.SENSOR}
+
+
+def test_what_is_kept_of_a_trip_holds_nothing_of_what_flowed_long_before_it() -> None:
+    bench = LeakageBench()
+    bench.leakage.apply("ac", 10.0)
+    bench.run(0.5)
+    bench.leakage.clear()
+    bench.run(600.0)
+    bench.trip()
+    assert bench.meter.protection is not None
+    (record,) = bench.meter.protection.trips()
+    assert max(abs(sample) for sample in record.samples_ma[:300]) < 1.0
 
 
 def test_a_broken_test_path_lets_nothing_be_closed() -> None:

@@ -25,7 +25,7 @@ from twin.hes.service import HesService
 from twin.hes.shedding_api import shedding_console, shedding_router
 from twin.hes.supply_api import supply_router
 from twin.hes.tables import RequestStatus
-from twin.hes.trip_api import trip_router
+from twin.hes.trip_api import supply_console, trip_router
 from twin.hes.views import (
     DEFAULT_READ,
     DcuView,
@@ -68,6 +68,7 @@ def create_app(service: HesService) -> FastAPI:
     app.include_router(shedding_router(service))
     app.include_router(shedding_console())
     app.include_router(trip_router(service))
+    app.include_router(supply_console())
     app.add_exception_handler(StarletteHTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
 

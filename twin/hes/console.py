@@ -9,6 +9,7 @@ import jinja2
 
 from protocols.headend.quantities import ON_DEMAND, QUANTITIES
 from protocols.headend.tables import TABLES
+from protocols.leakage_protection import MAX_LINES
 
 _LOADER = jinja2.FunctionLoader(lambda name: resources.files("twin.hes").joinpath(name).read_text(encoding="utf-8"))
 
@@ -23,6 +24,12 @@ def firmware_page() -> str:
 def shedding_page() -> str:
     """The page for load shedding, as complete."""
     return _template("shedding.html.jinja").render()
+
+
+@functools.cache
+def supply_page() -> str:
+    """The page for lines and leakage trips, as complete."""
+    return _template("supply.html.jinja").render(lines=MAX_LINES)
 
 
 @functools.cache

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from protocols.headend.shapes import utc_text
+from twin.hes.console import supply_page
 from twin.hes.service import HesService
 from twin.hes.trip_tables import TripRow
 from twin.hes.trips import samples_ma
@@ -58,6 +60,16 @@ def _fields(row: TripRow) -> dict[str, Any]:
         "dcu_id": row.dcu_id,
         "received_utc": utc_text(row.received_utc_ms),
     }
+
+
+def supply_console() -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/supply", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(supply_page())
+
+    return router
 
 
 def trip_router(service: HesService) -> APIRouter:

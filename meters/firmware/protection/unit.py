@@ -299,8 +299,10 @@ class ProtectionUnit:
         from meters.firmware.protection.signal import BEFORE_SAMPLES
 
         line = self._lines[waveform.line]
+        # An input that goes to its rail trips as a current would, before it has been there for long enough to be known.
+        cause = Cause.SENSOR if line.has_failed else waveform.cause
         record = TripRecord(
-            self.next_number, self._utc_ms(), waveform.line + 1, waveform.cause, waveform.components,
+            self.next_number, self._utc_ms(), waveform.line + 1, cause, waveform.components,
             BEFORE_SAMPLES, waveform.samples_ma,
         )  # fmt: skip
         self._newest = record.number
