@@ -33,14 +33,11 @@ def plot_grid(monitor: Monitor, meters: Sequence[str], start_s: float, local_off
     hours = (np.array(series.start_s) - start_s) / 3600.0 + ((start_s + local_offset_s) % 86_400) / 3600.0
     voltages = np.array(series.voltage_pu)
     has_plants = any(value != 0.0 for value in series.plant_w)
-    figure = Figure(figsize=(10.0, 8.2 if has_plants else 6.0), layout="constrained")
-    rows = 3 if has_plants else 2
-    axes = [figure.add_subplot(rows, 1, 1)]
-    axes += [figure.add_subplot(rows, 1, row + 2, sharex=axes[0]) for row in range(rows - 1)]
-    _voltages(axes[0], monitor, meters, hours, voltages)
-    if has_plants:
-        _plants(axes[1], monitor, hours)
-    frequency = axes[-1]
+    figure = Figure(figsize=(10.0, 8.2), layout="constrained")
+    above = figure.add_subplot(3, 1, 1)
+    _voltages(above, monitor, meters, hours, voltages)
+    _powers(figure.add_subplot(3, 1, 2, sharex=above), monitor, hours, with_plants=has_plants)
+    frequency = figure.add_subplot(3, 1, 3, sharex=above)
     frequency.step(hours, series.hz, where="post", color=_LINE, linewidth=1.2)
     _limits(frequency, code.low_hz, code.high_hz)
     frequency.set_ylabel("frequency, Hz")
@@ -64,15 +61,18 @@ def _voltages(axes: Any, monitor: Monitor, meters: Sequence[str], hours: Any, vo
     axes.legend(loc="lower left", fontsize=8)
 
 
-def _plants(axes: Any, monitor: Monitor, hours: Any) -> None:
+def _powers(axes: Any, monitor: Monitor, hours: Any, *, with_plants: bool) -> None:
     series = monitor.series
-    axes.step(hours, np.array(series.plant_w) / 1000.0, where="post", color=_OTHER, linewidth=1.3, label="plants, kW")
-    axes.step(
-        hours, np.array(series.plant_var) / 1000.0, where="post", color=_LINE, linewidth=1.1, label="plants, kvar"
-    )
+    if with_plants:
+        axes.step(
+            hours, np.array(series.plant_w) / 1000.0, where="post", color=_OTHER, linewidth=1.3, label="plants, kW"
+        )
+        axes.step(
+            hours, np.array(series.plant_var) / 1000.0, where="post", color=_LINE, linewidth=1.1, label="plants, kvar"
+        )
     axes.step(hours, np.array(series.busbar_w) / 1000.0, where="post", color=_QUIET, linewidth=1.0, label="feeder, kW")
     axes.axhline(0.0, color=_QUIET, linewidth=0.6)
-    axes.set_ylabel("power")
+    axes.set_ylabel("power, kW and kvar")
     axes.legend(loc="upper left", fontsize=8, ncols=3)
 
 

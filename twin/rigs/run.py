@@ -94,7 +94,7 @@ def _report(rig: Rig, cases: list[CaseResult], command: str) -> RunReport:
                 f"{scenario.radio.region}, {scenario.radio.data_rate_kbps} kb/s, "
                 f"PSDU up to {scenario.radio.max_psdu_bytes} bytes"
             ),
-            "emulated": _emulated(options),
+            "emulated": _emulated(options, has_grid=rig.has_grid),
             "real": _real(options),
         },
         command=command,
@@ -121,8 +121,10 @@ def _warnings() -> tuple[str, ...]:
     return ("the pictures are in this page only: PNG files need matplotlib (pip install 'openami-twin[grid]')",)
 
 
-def _emulated(options: RunOptions) -> str:
+def _emulated(options: RunOptions, *, has_grid: bool) -> str:
     parts = ["meters", "air", "backhaul" if options.broker is BrokerKind.MEMORY else "", "households"]
+    if has_grid:
+        parts.append("feeder and inverters (computed power flow)")
     if options.broker is BrokerKind.MEMORY:
         parts.append("MQTT broker (real packets, in memory)")
     return ", ".join(part for part in parts if part)
