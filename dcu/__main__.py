@@ -92,6 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--program", type=Path, metavar="FOLDER", help="slots of the daemon's own update")
     parser.add_argument("--alive", type=Path, metavar="FILE", help="file that shows a watcher that the daemon lives")
     parser.add_argument("--set-clock", action="store_true", help="provisioning may set the system's clock")
+    parser.add_argument(
+        "--on-provisioned", type=Path, metavar="PROGRAM", help="run with the workspace when provisioning has changed"
+    )
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     parser.add_argument("--version", action="version", version=__version__)
     options = parser.parse_args(arguments)
@@ -111,7 +114,12 @@ def _main(options: argparse.Namespace) -> int:
     if options.state is not None:
         _log_lines(options.log_level, "dcu")
         service = ServiceOptions(
-            options.state, options.maintenance, options.workspace.absolute(), options.program, options.set_clock
+            options.state,
+            options.maintenance,
+            options.workspace.absolute(),
+            options.program,
+            sets_clock=options.set_clock,
+            on_provisioned=options.on_provisioned,
         )
         return asyncio.run(_serve(service, options.alive))
     provisioning = load(options.config)

@@ -9,6 +9,7 @@
 
 `uplink`, `modem` and `time` name the devices beside the concentrator, as docs/dev/uplink.md shows; each may hold a
 `policy` with the numbers of `UplinkPolicy`, `ModemPolicy` or `TimePolicy`.
+`mesh_identity`, for a mesh that admits devices by certificate, holds the PEM texts of `MeshIdentity`.
 `collection` may hold `local_offset_s`, local time minus UTC; `firmware_keys_pem` the public keys of those whose
 firmware is passed on to meters. `identity`, for meters of security suite 1, holds the PEM
 texts of `DeviceIdentity`.
@@ -29,6 +30,7 @@ from dcu.config import CollectionPolicy, DcuConfig, DlmsTimeouts, RegistrationPo
 from dcu.config_sections import Section, unique
 from dcu.device_config import DevicePlaces, take_devices
 from dcu.identity import ClientKeys, DeviceIdentity
+from dcu.mesh_identity import MeshIdentity
 from protocols.dlms.security.signing import RandomSigner
 from protocols.errors import BadInputError, LocalProtocolError
 from protocols.firmware.file import TrustedKeys
@@ -75,6 +77,8 @@ class Provisioning:
     radio_baud: int = 921600
     trace_file: Path | None = None
     devices: DevicePlaces = field(default_factory=DevicePlaces)
+    mesh_identity: MeshIdentity | None = None
+    """For a mesh that admits devices by their certificates."""
 
 
 def load(path: Path) -> Provisioning:
@@ -106,6 +110,8 @@ def _provisioning(root: Section, folder: Path) -> Provisioning:
         known["radio_baud"] = root.integer("radio_baud", 9600, 921600)
     if "trace_file" in root:
         known["trace_file"] = folder / root.text("trace_file")
+    if "mesh_identity" in root:
+        known["mesh_identity"] = _mesh_identity(root.section("mesh_identity"), dcu.eui64)
     found = Provisioning(
         dcu=dcu,
         broker=broker,
@@ -160,6 +166,25 @@ def _identity(section: Section, system_title: bytes) -> DeviceIdentity:
         name = error.key or ""
         raise BadInputError(error.args[0].removeprefix(f"{name}: "), key=section.key(name)) from None
     return identity
+
+
+def _mesh_identity(section: Section, eui64: bytes) -> MeshIdentity:
+    known = {row.name: section.text(row.name) for row in dataclasses.fields(MeshIdentity)}
+    section.end()
+    identity = MeshIdentity(**known)
+    try:
+        identity.credentials(eui64, keys=_NoKeys(), utc_s=lambda: 0.0, make_signer=RandomSigner)
+    except BadInputError as error:
+        name = error.key or ""
+        raise BadInputError(error.args[0].removeprefix(f"{name}: "), key=section.key(name)) from None
+    return identity
+
+
+class _NoKeys:
+    """A KeySource for what is only checked."""
+
+    def random_bytes(self, size_bytes: int) -> bytes:
+        raise LocalProtocolError("a check draws no keys")
 
 
 def _mesh(section: Section) -> dict[str, Any]:

@@ -38,8 +38,8 @@ class ClientKeys:
     ) -> None:
         """Raises BadInputError that names the field, for keys or certificates that cannot be read, and where no
         certificate certifies the signing key. Never shows a key."""
-        signing = _private_key("signing_key_pem", identity.signing_key_pem)
-        self._agreement = _private_key("agreement_key_pem", identity.agreement_key_pem)
+        signing = private_key("signing_key_pem", identity.signing_key_pem)
+        self._agreement = private_key("agreement_key_pem", identity.agreement_key_pem)
         self._signer = make_signer(signing)
         self._utc_s = utc_s
         try:
@@ -147,7 +147,8 @@ def is_same_key(first: ec.EllipticCurvePublicKey, second: ec.EllipticCurvePublic
     return first.public_numbers() == second.public_numbers()
 
 
-def _private_key(name: str, pem: str) -> ec.EllipticCurvePrivateKey:
+def private_key(name: str, pem: str) -> ec.EllipticCurvePrivateKey:
+    """A P-256 key out of PEM. Raises BadInputError with `name` as its key; never shows the text."""
     try:
         key = serialization.load_pem_private_key(pem.encode("ascii"), password=None)
     except (ValueError, TypeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import dataclasses
 import enum
 import json
 import logging
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dcu import __version__
+from dcu.config import DcuConfig
 from dcu.config_file import BrokerAddress, Provisioning
 from dcu.device_lines import DeviceLines, keep_system_clock, make_uplink, system_clock
 from dcu.maintenance import MaintenancePort
@@ -28,6 +30,7 @@ from dcu.station import Station
 from dcu.storage import FileStorage, StorageError
 from dcu.tasks import TaskGroup
 from dcu.update import UpdateError, Updater
+from protocols.dlms.security.signing import RandomSigner
 from protocols.errors import BadInputError
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +55,8 @@ class ServiceOptions:
     workspace: Path
     program_folder: Path | None = None
     sets_clock: bool = False
+    on_provisioned: Path | None = None
+    """A program of the board, run with the workspace at the start and whenever provisioning has changed."""
     maintenance_baud: int = 921600
 
 
@@ -100,7 +105,7 @@ class Concentrator:
             options = _mqtt_options(provisioning.broker)
             self.uplink, ways = make_uplink(options, provisioning.devices, policy, loop, rng)
             self._station = Station(
-                provisioning.dcu,
+                _with_mesh_identity(provisioning),
                 self._lines.devices,
                 loop=loop,
                 radio=self._radio,
@@ -136,6 +141,14 @@ class Concentrator:
             await self._tasks.wait()
             self._lines.close()
             self._radio.close()
+
+
+def _with_mesh_identity(provisioning: Provisioning) -> DcuConfig:
+    config, identity = provisioning.dcu, provisioning.mesh_identity
+    if identity is None:
+        return config
+    credentials = identity.credentials(config.eui64, keys=SystemKeys(), utc_s=time.time, make_signer=RandomSigner)
+    return dataclasses.replace(config, mesh_credentials=credentials)
 
 
 def _mqtt_options(broker: BrokerAddress) -> MqttOptions:
@@ -178,6 +191,7 @@ class Service:
         self._failure = ""
         self._ending: asyncio.Future[str] = loop.create_future()
         self._replacing = asyncio.Lock()
+        self._telling = asyncio.Lock()
         self._line: SerialLink = open_serial(
             options.maintenance_device, options.maintenance_baud, loop, self._line_lost
         )
@@ -209,6 +223,7 @@ class Service:
         else:
             if found is not None:
                 self._begin(found)
+        self._tell_board()
         self._loop.call_later(_CONFIRM_INTERVAL_S, self._confirm_update)
         _LOG.info("maintenance on %s: %s", self._options.maintenance_device, self.state)
         try:
@@ -228,6 +243,25 @@ class Service:
             self._failure = ""
         except (SerialError, StorageError, BadInputError) as error:
             self._fail(str(error))
+
+    def _tell_board(self) -> None:
+        program = self._options.on_provisioned
+        if program is not None:
+            self._tasks.spawn(self._run_program(program), "board's program")
+
+    async def _run_program(self, program: Path) -> None:
+        """What lies in the workspace may be for the board, such as its maintenance Wi-Fi."""
+        async with self._telling:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    program, self._options.workspace, stdin=asyncio.subprocess.DEVNULL
+                )
+            except OSError as error:
+                _LOG.error("%s cannot be run: %s", program, error.strerror)
+                return
+            status = await process.wait()
+        if status:
+            _LOG.error("%s ended with status %d", program, status)
 
     def _fail(self, reason: str) -> None:
         self._failure = reason
@@ -274,11 +308,13 @@ class Service:
         found = self._store.save(request.get("config"), request.get("files", {}))
         self._updater = self._make_updater()
         self._tasks.spawn(self._replace(found), "provision")
+        self._tell_board()
         return {"dcu_id": found.dcu.dcu_id}
 
     def _forget(self, request: dict[str, Any]) -> dict[str, Any]:
         self._store.forget()
         self._tasks.spawn(self._replace(None), "forget")
+        self._tell_board()
         return {}
 
     def _restart(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Image:
     folder: Path
     kernel: Path
     device_tree: Path
+    real_time_tree: Path
+    """The device tree for a guest that runs in the host's time."""
     initramfs: Path
     card: Path
     """The SD card behind the flash chip, raw: the chip's dump, spare areas included, and unused space."""
@@ -46,7 +48,12 @@ class Image:
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file, by what it is."""
         paths = {"kernel": self.kernel, "device tree": self.device_tree, "initramfs": self.initramfs}
-        paths |= {"card": self.card, "daemon": self.daemon, "update.tar.gz": self.update}
+        paths |= {
+            "real-time tree": self.real_time_tree,
+            "card": self.card,
+            "daemon": self.daemon,
+            "update.tar.gz": self.update,
+        }
         return {name: file_digest(path) for name, path in paths.items()}
 
 
@@ -105,6 +112,7 @@ def _image(folder: Path) -> Image:
         folder=folder,
         kernel=folder / "zImage",
         device_tree=folder / "board.dtb",
+        real_time_tree=folder / "real-time.dtb",
         initramfs=folder / "initramfs.gz",
         card=folder / "card.img",
         daemon=folder / "daemon",
@@ -134,9 +142,11 @@ def _make_image(workshop: Workshop, pins: dict[str, packages.Package], vendor: V
     shutil.copyfile(vendor.kernel or next((kernel / "boot").glob("vmlinuz-*")), folder / "zImage")
     if vendor.device_tree is not None:
         shutil.copyfile(vendor.device_tree, folder / "board.dtb")
+        shutil.copyfile(vendor.device_tree, folder / "real-time.dtb")
     else:
         original = next((kernel / "usr/lib").glob(f"linux-image-*/{_DEVICE_TREE}"))
         board.write_device_tree(folder / "board.dtb", original)
+        board.write_real_time_tree(folder / "real-time.dtb", folder / "board.dtb")
     version = next(modules.glob("lib/modules/*"), None)
     if version is None:
         raise BuildError(f"{modules} has no lib/modules/VERSION")

@@ -32,8 +32,14 @@ _APPLETS = (
 _LEFT_OUT = (
     "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bug", "usr/share/menu",
     "usr/share/applications", "usr/share/pixmaps", "usr/share/binfmts", "usr/share/metainfo", "usr/share/python3",
+    "usr/lib/python3.11/pydoc_data",
 )  # fmt: skip
-_SCRIPTS = {"inittab": ("etc/inittab", 0o644), "boot": ("etc/boot", 0o755), "startup": ("home/startup", 0o755)}
+_SCRIPTS = {
+    "inittab": ("etc/inittab", 0o644),
+    "boot": ("etc/boot", 0o755),
+    "startup": ("home/startup", 0o755),
+    "wifi": ("etc/wifi", 0o755),
+}
 _TIME_S = 1_767_225_600
 """2026-01-01T00:00:00Z, on every file: the image does not know when it was built."""
 
@@ -51,6 +57,7 @@ def make_tree(
     initramfs.copy_modules(kernel_tree, root, BOARD_MODULES, nandsim, BOARD_MODULE_FOLDERS)
     _compile_library(root)
     (root / "usr/bin/python3").symlink_to("python3.11")
+    (root / "root/.ssh").symlink_to("/tmp/run/wifi/ssh")  # noqa: S108 (in the guest)
     for name, (place, mode) in _SCRIPTS.items():
         shutil.copyfile(scripts / name, root / place)
         (root / place).chmod(mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from twin.rigs.qemu.machine import Machine, MachineOptions, new_card
 from twin.rigs.qemu.snapshot import BOOT_TIMEOUT_S, copy_card
 
 T = TypeVar("T")
+_PIECE_CHARACTERS = 760
 
 
 def emulated_or_skip() -> Emulated:
@@ -40,6 +42,14 @@ class Guest:
 
     def shell(self, command: str, timeout_s: float = 120.0) -> str:
         return self.run(self.machine.console.run(command, timeout_s=timeout_s)).strip()
+
+    def put(self, place: str, content: bytes) -> None:
+        """Write a file in the guest, in pieces that its shell's line holds."""
+        encoded = base64.b64encode(content).decode("ascii")
+        self.shell(f": > {place}.base64")
+        for start in range(0, len(encoded), _PIECE_CHARACTERS):
+            self.shell(f"echo {encoded[start : start + _PIECE_CHARACTERS]} >> {place}.base64")
+        self.shell(f"busybox base64 -d {place}.base64 > {place} && rm {place}.base64")
 
     def from_snapshot(self) -> None:
         copy_card(self.emulated.ready, self.card)

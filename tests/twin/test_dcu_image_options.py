@@ -11,13 +11,20 @@ import pytest
 
 from dcu.config import CollectionPolicy, DcuConfig
 from dcu.config_file import load
+from dcu.mesh_identity import MeshIdentity
 from dcu.mqtt_uplink import TlsOptions
+from protocols.dlms.security.agreement import new_private_key
+from protocols.dlms.security.certificates import CertificateType
+from protocols.dlms.security.signing import RandomSigner
 from protocols.errors import BadInputError
 from protocols.mesh.config import RadioSettings
 from protocols.rcp.codes import ChannelFunction
 from twin.brokers.tls import RunAuthority
 from twin.clock.clocks import ClockKind
+from twin.clock.seeds import SeededKeys
 from twin.errors import RigError
+from twin.rigs.authority import RunAuthority as RunIssuer
+from twin.rigs.authority import private_key_pem
 from twin.rigs.brokers import BROKER_NAME, BrokerAccess
 from twin.rigs.options import AirKind, BrokerKind, DcuKind, choose
 from twin.rigs.qemu.dcu import guest_provisioning
@@ -38,13 +45,14 @@ def chosen(broker: BrokerKind, clock: ClockKind | None = None) -> ClockKind:
     return choose(seed=1, clock=clock, broker=broker, air=AirKind.BYTES, database="sqlite", dcu=DcuKind.QEMU).clock
 
 
-def test_emulated_concentrator_implies_real_time() -> None:
+def test_clock_of_the_emulated_concentrator_follows_the_broker() -> None:
     assert chosen(BrokerKind.MOSQUITTO) is ClockKind.REAL
+    assert chosen(BrokerKind.MEMORY) is ClockKind.VIRTUAL
 
 
-def test_emulated_concentrator_needs_a_broker_with_sockets() -> None:
+def test_emulated_concentrator_needs_a_broker_with_sockets_in_real_time() -> None:
     with pytest.raises(BadInputError, match="--broker mosquitto"):
-        chosen(BrokerKind.MEMORY)
+        chosen(BrokerKind.MEMORY, ClockKind.REAL)
     with pytest.raises(RigError, match="sockets"):
         guest_provisioning(CONFIG, None)
 
@@ -79,3 +87,24 @@ def test_guest_is_given_its_certificate_and_no_password(tmp_path: Path) -> None:
     assert broker.tls.server_name == BROKER_NAME
     assert Path(broker.tls.key_file).read_bytes() == identity.private_key.read_bytes()
     TlsOptions(Path(broker.tls.ca_file), Path(broker.tls.certificate_file), Path(broker.tls.key_file)).context()
+
+
+def test_guest_is_told_its_certificate_for_the_mesh(tmp_path: Path) -> None:
+    authority = RunIssuer.for_run(SeededKeys(b"mesh"), start_utc_s=1.8e9, repeatable=True)
+    key = new_private_key(SeededKeys(b"device"))
+    own = authority.issue(CONFIG.eui64, key.public_key(), CertificateType.TLS)
+    identity = MeshIdentity(private_key_pem(key), authority.certificate.pem() + own.pem())
+    told = guest_provisioning(CONFIG, BROKER, identity)
+    path = tmp_path / "dcu.json"
+    path.write_text(json.dumps(told.config))
+    found = load(path).mesh_identity
+    assert found == identity
+    credentials = found.credentials(
+        CONFIG.eui64, keys=SeededKeys(b"nonces"), utc_s=lambda: 1.8e9, make_signer=RandomSigner
+    )
+    assert credentials.certificate == own
+    assert credentials.authorities == (authority.certificate,)
+    assert identity.signing_key_pem not in repr(identity) + repr(told)
+    path.write_text(json.dumps({**told.config, "eui64": bytes(8).hex()}))
+    with pytest.raises(BadInputError, match=r"mesh_identity\.certificates_pem.*EUI-64"):
+        load(path)

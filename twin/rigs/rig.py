@@ -216,12 +216,12 @@ async def open_rig(
             )
         )  # fmt: skip
         dcu: RigDcu | QemuDcu | LockstepDcu
-        if options.dcu is DcuKind.QEMU and identities is not None:
-            raise RigError("radio.security certificates needs --dcu native: the guest is provisioned with a link key")
         if options.dcu is DcuKind.QEMU and isinstance(clock, VirtualClock):
+            if identities is not None:
+                raise RigError("radio.security certificates needs --clock real or --dcu native")
             dcu = _lockstep_dcu(scenario, parts, broker, equipment, clock, folder, dcu_radio, air, keys("dcu/machine"))
         elif options.dcu is DcuKind.QEMU:
-            dcu = await _emulated_dcu(scenario, parts, broker, clock, folder, dcu_radio, air)
+            dcu = await _emulated_dcu(scenario, parts, identities, broker, equipment, clock, folder, dcu_radio, air)
         else:
             storage, dcu_keys, dcu_rng = _dcu_storage(clock, folder), keys("dcu"), seeds.stream("dcu")
             dcu_clock = DcuClock(clock)
@@ -338,13 +338,22 @@ def _dcu_storage(clock: RunClock, folder: RunFolder) -> Storage:
 
 
 async def _emulated_dcu(
-    scenario: Scenario, parts: Provision, broker: BrokerRig, clock: RunClock, folder: RunFolder, radio: Radio, air: Air
+    scenario: Scenario,
+    parts: Provision,
+    identities: MeshIdentities | None,
+    broker: BrokerRig,
+    equipment: Equipment,
+    clock: RunClock,
+    folder: RunFolder,
+    radio: Radio,
+    air: Air,
 ) -> QemuDcu:
     from twin.rigs.qemu.dcu import QemuDcu, guest_provisioning, prepare
 
     emulated = await asyncio.to_thread(prepare, lambda what: log.info("concentrator: %s", what))
-    provisioning = guest_provisioning(_dcu_config(scenario, parts), broker.dcu_access)
-    return QemuDcu(emulated, folder.path.absolute(), clock, radio, air, provisioning)
+    mesh_identity = None if identities is None else identities.dcu_identity(parts.dcu_eui64)
+    provisioning = guest_provisioning(_dcu_config(scenario, parts), broker.dcu_access, mesh_identity, equipment)
+    return QemuDcu(emulated, folder.path.absolute(), clock, radio, air, provisioning, equipment)
 
 
 def _lockstep_dcu(

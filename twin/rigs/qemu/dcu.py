@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dcu.config import DcuConfig
+from dcu.mesh_identity import MeshIdentity
+from dcu.service import UPDATE_KEY
 from images.dcu.build import Image, Vendor, build_image, default_cache
 from images.dcu.workshop import Progress
 from protocols.mesh.config import RadioSettings
@@ -18,9 +20,12 @@ from twin.air.radio import Radio
 from twin.clock.clocks import RunClock
 from twin.errors import RigError
 from twin.rigs.brokers import BROKER_NAME, BrokerAccess
+from twin.rigs.equipment import Equipment
+from twin.rigs.qemu.devices import connect_devices, device_sections
 from twin.rigs.qemu.lines import bridge
 from twin.rigs.qemu.machine import CONSOLE_LOG, QEMU_LOG, Machine, MachineOptions, Power
 from twin.rigs.qemu.snapshot import copy_card, ready_card
+from twin.rigs.qemu.update import UpdateKey, install
 
 _LOG = logging.getLogger(__name__)
 CARD = "dcu-flash.qcow2"
@@ -28,8 +33,8 @@ GUEST_HOST = "10.0.2.2"
 """The address at which the guest's Ethernet reaches the host's loopback interface."""
 RADIO_DEVICE = "/dev/ttymxc1"
 STORAGE = "/opt/data"
-COLD_BOOT_TIMEOUT_S = 240.0
-SNAPSHOT_TIMEOUT_S = 60.0
+COLD_BOOT_TIMEOUT_S = 400.0
+SNAPSHOT_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,10 @@ class GuestProvisioning:
     config: dict[str, Any] = field(repr=False)
     files: dict[str, str] = field(default_factory=dict, repr=False)
 
+    def with_file(self, name: str, text: str) -> GuestProvisioning:
+        """The same, and one more file."""
+        return GuestProvisioning(self.config, {**self.files, name: text})
+
 
 def radio_section(radio: RadioSettings) -> dict[str, Any]:
     """The `mesh.radio` section of the daemon's configuration."""
@@ -72,7 +81,12 @@ def radio_section(radio: RadioSettings) -> dict[str, Any]:
     }
 
 
-def guest_provisioning(config: DcuConfig, broker: BrokerAccess | None) -> GuestProvisioning:
+def guest_provisioning(
+    config: DcuConfig,
+    broker: BrokerAccess | None,
+    mesh_identity: MeshIdentity | None = None,
+    equipment: Equipment | None = None,
+) -> GuestProvisioning:
     """A concentrator's provisioning for a broker on the host's loopback interface. RigError where there is none."""
     if broker is None:
         raise RigError("the emulated concentrator needs a broker with sockets")
@@ -100,6 +114,10 @@ def guest_provisioning(config: DcuConfig, broker: BrokerAccess | None) -> GuestP
         document["firmware_keys_pem"] = config.firmware_keys_pem
     if config.identity is not None:
         document["identity"] = asdict(config.identity)
+    if mesh_identity is not None:
+        document["mesh_identity"] = asdict(mesh_identity)
+    if equipment is not None:
+        document |= device_sections(equipment)
     return GuestProvisioning(document, files)
 
 
@@ -132,11 +150,14 @@ class QemuDcu:
         radio: Radio,
         air: Air,
         provisioning: GuestProvisioning,
+        equipment: Equipment,
     ) -> None:
         self._clock = clock
         self._radio = radio
         self._air = air
-        self._provisioning = provisioning
+        self._equipment = equipment
+        self._update_key = UpdateKey()
+        self._provisioning = provisioning.with_file(UPDATE_KEY, self._update_key.public_pem)
         self._card = folder / CARD
         self._emulated = emulated
         self._has_started = False
@@ -193,6 +214,21 @@ class QemuDcu:
         """Move the guest's wall clock, as somebody at its console could."""
         await self.shell(shift_clock_command(by_s))
 
+    async def update(self, archive: bytes, signature: bytes | None = None) -> str:
+        """Install an update.tar.gz for the next start, signed by the run's maker unless a signature is given.
+
+        Gives its slot. Raises RigError with the concentrator's reason if it refuses.
+        """
+        signed = self._update_key.sign(archive) if signature is None else signature
+        return await install(self.machine.maintenance, archive, signed)
+
+    async def restart(self) -> None:
+        """End the daemon; the start-up script starts the program anew. Raises RigError if it does not come back."""
+        pid = (await self.shell("cat /tmp/run/daemon.pid")).strip()
+        await self.machine.maintenance.ask("restart")
+        await self.shell(f"while [ -d /proc/{pid} ]; do usleep 200000; done", timeout_s=SNAPSHOT_TIMEOUT_S)
+        await self._wait_for_identity(COLD_BOOT_TIMEOUT_S)
+
     async def status(self) -> dict[str, Any]:
         """What the daemon says of itself over the maintenance line."""
         return await self.machine.maintenance.ask("status")
@@ -208,6 +244,7 @@ class QemuDcu:
         await self.machine.power_on(snapshot=is_first)
         host_end: ByteLink = self._radio.host
         bridge(self.machine.line("radio"), host_end)
+        connect_devices(self.machine, self._equipment)
         if is_first:
             await self.machine.maintenance.wait_until_ready(timeout_s=SNAPSHOT_TIMEOUT_S)
             await self.machine.maintenance.ask(

@@ -157,12 +157,13 @@ class MaintenanceLine:
 
     async def wait_until_ready(self, *, timeout_s: float) -> dict[str, Any]:
         """Until the daemon answers; gives its status. Raises RigError if it does not in time."""
+        patience_s = 2.0
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
                     try:
-                        return await self.ask("status", timeout_s=3.0)
+                        return await self.ask("status", timeout_s=patience_s)
                     except TimeoutError:
-                        continue
+                        patience_s = min(1.5 * patience_s, 30.0)  # a host with little time makes a slow guest
         except TimeoutError:
             raise RigError(f"the concentrator's daemon does not answer within {timeout_s:g} s") from None

@@ -27,8 +27,19 @@ _END_TIMEOUT_S = 20.0
 LINES = ("console", "radio", "maintenance", "gps", "modem")
 """The guest's UARTs, ttymxc0 to ttymxc4."""
 SNAPSHOT = "ready"
+CLOCK_SOURCE = "mxc_timer1"
+"""The i.MX general purpose timer, 24 MHz. It counts freely: interrupts come from the processor's own timer, because
+each reload of the emulated one loses the time for which the host made the guest wait."""
+SYSTEM_COUNTER_HZ = 24_390_243
+"""Of the processor's timer: the emulator counts its period in whole nanoseconds, here 41."""
 CONSOLE_LOG = "dcu-console.log"
 QEMU_LOG = "dcu-qemu.log"
+BOARD = (
+    "-M", "mcimx6ul-evk", "-m", str(MEMORY_MB), "-global", f"cortex-a7-arm-cpu.cntfrq={SYSTEM_COUNTER_HZ}",
+    "-device", f"ds1338,bus=i2c-bus.0,address={RTC_ADDRESS:#x}",
+)  # fmt: skip
+"""What the machine is made of. A snapshot goes on only in a machine that is made of the same."""
+COMMAND_LINE = f"console=ttymxc0,115200 quiet clocksource={CLOCK_SOURCE}"
 
 
 class Power(enum.Enum):
@@ -44,7 +55,7 @@ class MachineOptions:
     image: Image
     card: Path
     logs: Path
-    command_line: str = "console=ttymxc0,115200 quiet"
+    command_line: str = COMMAND_LINE
 
 
 def new_card(image: Image, card: Path) -> None:
@@ -163,8 +174,8 @@ class Machine:
     def _arguments(self, snapshot: bool) -> list[str]:
         image, sockets = self._options.image, self._sockets
         arguments = [
-            find_program("qemu-system-arm"), "-M", "mcimx6ul-evk", "-m", str(MEMORY_MB), "-S",
-            "-kernel", str(image.kernel), "-dtb", str(image.device_tree), "-initrd", str(image.initramfs),
+            find_program("qemu-system-arm"), *BOARD, "-S", "-kernel", str(image.kernel),
+            "-dtb", str(image.real_time_tree), "-initrd", str(image.initramfs),
             "-append", self._options.command_line, "-display", "none", "-no-reboot", "-monitor", "none",
             "-rtc", "base=utc,clock=host", "-qmp", f"unix:{sockets}/qmp,server=on,wait=off",
             # The guest's writes reach the host's file at once, also in qcow2's own tables: QEMU may be killed.
@@ -177,7 +188,6 @@ class Machine:
         for name, network in (("cell", "10.0.3"), ("eth", "10.0.2")):
             arguments += ["-netdev", f"user,id={name},net={network}.0/24,host={network}.2"]
             arguments += ["-net", f"nic,netdev={name}"]
-        arguments += ["-device", f"ds1338,bus=i2c-bus.0,address={RTC_ADDRESS:#x}"]
         if snapshot:
             arguments += ["-loadvm", SNAPSHOT]
         # An emulator does not outlive the process that runs the rig.

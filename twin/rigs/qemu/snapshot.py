@@ -10,9 +10,9 @@ from typing import Any
 from images.dcu.build import Image
 from images.dcu.workshop import Progress, Workshop
 from twin.errors import RigError
-from twin.rigs.qemu.machine import Machine, MachineOptions, new_card
+from twin.rigs.qemu.machine import BOARD, COMMAND_LINE, Machine, MachineOptions, new_card
 
-BOOT_TIMEOUT_S = 150.0
+BOOT_TIMEOUT_S = 400.0
 _CARD = "card.qcow2"
 _STATE_UNPROVISIONED = "unprovisioned"
 
@@ -29,7 +29,7 @@ def ready_card(image: Image, cache: Path, progress: Progress) -> Path:
         asyncio.run(_boot_and_save(image, folder))
 
     what = "booting the concentrator from cold, once, for its snapshot"
-    return workshop.step("snapshot", [image.folder.name], make, what) / _CARD
+    return workshop.step("snapshot", [image.folder.name, *BOARD, COMMAND_LINE], make, what) / _CARD
 
 
 def copy_card(ready: Path, target: Path) -> None:
