@@ -17,7 +17,6 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import TextIO
 
 from dcu import __version__
 from dcu.config_file import Provisioning, load
@@ -52,7 +51,7 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-async def _run(provisioning: Provisioning, trace_file: TextIO | None) -> int:
+async def _run(provisioning: Provisioning) -> int:
     """Until a signal asks to end, or the radio is lost."""
     loop = asyncio.get_running_loop()
     ending: asyncio.Future[str] = loop.create_future()
@@ -62,7 +61,7 @@ async def _run(provisioning: Provisioning, trace_file: TextIO | None) -> int:
             ending.set_result(why)
 
     end_on_signal(loop, ending)
-    concentrator = Concentrator(provisioning, loop, trace_file, lost)
+    concentrator = Concentrator(provisioning, loop, lost)
     try:
         reason = await ending
     finally:
@@ -124,10 +123,7 @@ def _main(options: argparse.Namespace) -> int:
         return asyncio.run(_serve(service, options.alive))
     provisioning = load(options.config)
     _log_lines(options.log_level, provisioning.dcu.dcu_id)
-    if provisioning.trace_file is None:
-        return asyncio.run(_run(provisioning, None))
-    with provisioning.trace_file.open("a", encoding="utf-8") as trace_file:
-        return asyncio.run(_run(provisioning, trace_file))
+    return asyncio.run(_run(provisioning))
 
 
 def _log_lines(level: str, name: str) -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from dcu import __version__
 from dcu.config import DcuConfig
@@ -61,17 +61,32 @@ class ServiceOptions:
 
 
 class FileTrace:
-    """Trace events as JSON lines in a file, with seconds on the loop's clock."""
+    """Trace events as JSON lines in a file, with seconds on the loop's clock; bytes as hex. Without a file, nothing.
 
-    def __init__(self, file: TextIO | None, loop: asyncio.AbstractEventLoop) -> None:
-        self._file = file
+    Raises StorageError if the file cannot be written.
+    """
+
+    def __init__(self, path: Path | None, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._file = None if path is None else path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"the trace file {path} cannot be written: {error.strerror}") from error
         self._loop = loop
 
     def __call__(self, kind: str, /, **fields: object) -> None:
         if self._file is not None:
             event = {"t_s": round(self._loop.time(), 6), "kind": kind, **fields}
-            self._file.write(json.dumps(event, default=str) + "\n")
+            self._file.write(json.dumps(event, default=_plain) + "\n")
             self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _plain(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 class SystemKeys:
@@ -91,15 +106,14 @@ class Concentrator:
         self,
         provisioning: Provisioning,
         loop: asyncio.AbstractEventLoop,
-        trace_file: TextIO | None,
         on_lost: Callable[[str], None],
     ) -> None:
         rng = random.SystemRandom()
         self.provisioning = provisioning
+        self._trace = FileTrace(provisioning.trace_file, loop)
         self._radio = open_serial(provisioning.radio_device, provisioning.radio_baud, loop, on_lost)
         self._lines = DeviceLines(provisioning.devices, loop)
-        trace = FileTrace(trace_file, loop)
-        self._tasks = TaskGroup(loop, trace)
+        self._tasks = TaskGroup(loop, self._trace)
         try:
             policy = provisioning.dcu.uplink
             options = _mqtt_options(provisioning.broker)
@@ -114,12 +128,13 @@ class Concentrator:
                 key_source=SystemKeys(),
                 rng=rng,
                 clock=system_clock(),
-                trace=trace,
+                trace=self._trace,
             )
             self._station.start()
         except BaseException:
             self._lines.close()
             self._radio.close()
+            self._trace.close()
             raise
         keeper = self._station.keeper
         if keeper is not None and provisioning.devices.sets_system_clock:
@@ -141,6 +156,7 @@ class Concentrator:
             await self._tasks.wait()
             self._lines.close()
             self._radio.close()
+            self._trace.close()
 
 
 def _with_mesh_identity(provisioning: Provisioning) -> DcuConfig:
@@ -239,7 +255,7 @@ class Service:
 
     def _begin(self, provisioning: Provisioning) -> None:
         try:
-            self._concentrator = Concentrator(provisioning, self._loop, None, lambda why: self._end(f"radio: {why}"))
+            self._concentrator = Concentrator(provisioning, self._loop, lambda why: self._end(f"radio: {why}"))
             self._failure = ""
         except (SerialError, StorageError, BadInputError) as error:
             self._fail(str(error))

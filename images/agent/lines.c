@@ -26,7 +26,7 @@ struct line {
 static struct line lines[] = {
     {CHANNEL_RADIO, "radio", -1, -1, {0}}, {CHANNEL_MAINTENANCE, "maintenance", -1, -1, {0}},
     {CHANNEL_GPS, "gps", -1, -1, {0}},     {CHANNEL_MODEM, "modem", -1, -1, {0}},
-    {CHANNEL_SHELL, "shell", -1, -1, {0}},
+    {CHANNEL_SHELL, "shell", -1, -1, {0}}, {CHANNEL_TRACE, "trace", -1, -1, {0}},
 };
 enum { LINES = sizeof lines / sizeof lines[0] };
 

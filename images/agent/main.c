@@ -72,7 +72,7 @@ static void deliver(const struct message *from, size_t fixed_bytes) {
     memcpy(&record, place, sizeof record);
     place += sizeof record;
     if (record.size_bytes > (size_t)(limit - place)) return;
-    if (record.channel >= CHANNEL_SATELLITE)
+    if (record.channel == CHANNEL_SATELLITE || record.channel == CHANNEL_CELLULAR)
       uplink_deliver(record.event, record.connection, place, record.size_bytes);
     else if (record.event == EVENT_DATA)
       lines_deliver(record.channel, place, record.size_bytes);

@@ -26,6 +26,7 @@ enum channel {
   CHANNEL_SHELL,
   CHANNEL_SATELLITE, /* connections to port 1883 of the loopback interface */
   CHANNEL_CELLULAR,  /* connections to port 1884 */
+  CHANNEL_TRACE,     /* what the daemon writes into its trace file */
 };
 
 enum event { EVENT_DATA, EVENT_OPEN, EVENT_CLOSE, EVENT_NOTE, EVENT_ENTROPY };

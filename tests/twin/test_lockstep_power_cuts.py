@@ -52,7 +52,7 @@ async def _after_boot(rig: Rig, dcu: LockstepDcu) -> dict[str, object]:
     dcu.start()
     await dcu.ready()
     ready_s = rig.clock.now()
-    log = await dcu.shell("dmesg; cat /proc/mounts")
+    log = await dcu.shell("dmesg; cat /proc/mounts", timeout_s=120.0)
     serials = [meter.serial for meter in rig.meters.values()]
 
     def registered() -> int:
@@ -89,6 +89,10 @@ def _needs_an_emulator() -> None:
 def test_two_power_cuts_can_be_had_again(tmp_path: Path) -> None:
     first = _run_with_cut(tmp_path / "first", 6.25, boots=True)
     _check(first)
+    console = (tmp_path / "first" / "dcu-console.log").read_text().splitlines()
+    boots = next(number for number, line in enumerate(console) if "boots from cold" in line)
+    assert float(console[boots][1:15]) == pytest.approx(16.25)
+    assert any("file systems and agent are up" in line for line in console[boots:])
     assert _run_with_cut(tmp_path / "first-again", 6.25, boots=False)["flash"] == first["flash"]
     second = _run_with_cut(tmp_path / "second", 9.5, boots=False)
     assert second == _run_with_cut(tmp_path / "again", 9.5, boots=False)

@@ -217,9 +217,15 @@ async def open_rig(
         )  # fmt: skip
         dcu: RigDcu | QemuDcu | LockstepDcu
         if options.dcu is DcuKind.QEMU and isinstance(clock, VirtualClock):
+<<<<<<< /work/main/twin/rigs/rig.py
+            dcu = _lockstep_dcu(
+                scenario, parts, broker, equipment, clock, folder, dcu_radio, air, keys("dcu/machine"), trace
+            )
+=======
             if identities is not None:
                 raise RigError("radio.security certificates needs --clock real or --dcu native")
             dcu = _lockstep_dcu(scenario, parts, broker, equipment, clock, folder, dcu_radio, air, keys("dcu/machine"))
+>>>>>>> /tmp/tmp7ir_2966/o
         elif options.dcu is DcuKind.QEMU:
             dcu = await _emulated_dcu(scenario, parts, identities, broker, equipment, clock, folder, dcu_radio, air)
         else:
@@ -366,6 +372,7 @@ def _lockstep_dcu(
     radio: Radio,
     air: Air,
     keys: KeySource,
+    trace: EventTrace,
 ) -> LockstepDcu:
     from twin.rigs.lockstep.dcu import LockstepDcu, lockstep_provisioning, prepare
     from twin.rigs.lockstep.protocol import Channel
@@ -388,6 +395,7 @@ def _lockstep_dcu(
         connectors={Channel[name.upper()]: way for name, way in broker.dcu_connectors(equipment).items()},
         devices={channel: line for channel, line in lines.items() if line is not None},
         keys=keys,
+        trace=trace.of(DCU_NODE),
     )
 
 

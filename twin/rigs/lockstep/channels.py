@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
 
+from protocols.ports import Trace
 from twin.brokers.transport import Connector, Transport, TransportHandler
 from twin.rigs.lockstep.protocol import Channel, Event, Record
 
+_LOG = logging.getLogger(__name__)
 Send = Callable[[Record], None]
 
 
@@ -29,6 +33,30 @@ class SerialChannel:
     def received(self, record: Record) -> None:
         if self._receiver is not None:
             self._receiver(record.data)
+
+
+class TraceLines:
+    """The daemon's trace file, a JSON object a line, as events of the run. What is no event is logged and left out."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._rest = b""
+
+    def restart(self) -> None:
+        """Another daemon begins: half a line of the old one stays half."""
+        self._rest = b""
+
+    def add(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            try:
+                event = json.loads(line)
+                kind = str(event.pop("kind"))
+                event.pop("t_s", None)  # the run has its own time
+            except (ValueError, KeyError, AttributeError, TypeError):
+                _LOG.error("the concentrator's trace file has a line that is no event: %.80r", line)
+            else:
+                self._trace(kind, **event)
 
 
 class _Connection:

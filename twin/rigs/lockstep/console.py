@@ -24,6 +24,10 @@ class ConsoleLog:
         for line in lines:
             self._write(line, now_s)
 
+    def note(self, text: str, now_s: float) -> None:
+        """A line of the bench's own: what it does to the machine."""
+        self._write(f"-- {text}".encode(), now_s)
+
     def close(self, now_s: float) -> None:
         if self._rest:
             self._write(self._rest, now_s)

@@ -13,14 +13,14 @@ from typing import Any
 from dcu.config import DcuConfig
 from images.dcu.build import Image, Vendor, build_image, default_cache
 from images.dcu.workshop import Progress
-from protocols.ports import ByteLink, KeySource
+from protocols.ports import ByteLink, KeySource, Trace
 from twin.air.air import Air
 from twin.air.radio import Radio
 from twin.brokers.transport import Connector
 from twin.clock.clocks import VirtualClock
 from twin.errors import RigError
 from twin.rigs.brokers import BrokerAccess
-from twin.rigs.lockstep.channels import SerialChannel, UplinkChannel
+from twin.rigs.lockstep.channels import SerialChannel, TraceLines, UplinkChannel
 from twin.rigs.lockstep.console import ConsoleLog
 from twin.rigs.lockstep.costs import COSTS_FILE, Costs
 from twin.rigs.lockstep.emulator import SNAPSHOT, EmulatorOptions, check_emulator
@@ -67,6 +67,7 @@ def lockstep_provisioning(
     document = {
         **made.config,
         "radio_device": f"{DEVICES}/radio",
+        "trace_file": f"{DEVICES}/trace",
         "broker": {**made.config["broker"], "host": LOOPBACK},
     }
     if has_gps:
@@ -95,8 +96,12 @@ class LockstepDcu:
         connectors: dict[Channel, Connector],
         devices: dict[Channel, ByteLink],
         keys: KeySource,
+        trace: Trace,
     ) -> None:
-        """`connectors` are the ways to the broker by channel, `devices` what is on the serial lines but the radio."""
+        """`connectors` are the ways to the broker by channel, `devices` what is on the serial lines but the radio.
+
+        `trace` is given the events of the daemon's own trace file, at the instants at which it writes them.
+        """
         self._prepared = prepared
         self._folder = folder
         self._loop = clock.loop
@@ -117,9 +122,11 @@ class LockstepDcu:
         self._log = ConsoleLog(folder / CONSOLE_LOG)
         self._node = GuestNode(self._loop, self._log, on_record=self._received, on_failure=self._failed)
         send = self._node.send
-        serial = (Channel.RADIO, Channel.MAINTENANCE, Channel.GPS, Channel.MODEM, Channel.SHELL)
+        serial = (Channel.RADIO, Channel.MAINTENANCE, Channel.GPS, Channel.MODEM, Channel.SHELL, Channel.TRACE)
         self._lines = {channel: SerialChannel(channel, send) for channel in serial}
         self._uplinks = {channel: UplinkChannel(channel, way, send) for channel, way in connectors.items()}
+        self._events = TraceLines(trace)
+        self._lines[Channel.TRACE].on_data(self._events.add)
         self._maintenance = MaintenanceLine(self._lines[Channel.MAINTENANCE])
         self._console = Console(self._lines[Channel.SHELL])
 
@@ -206,7 +213,9 @@ class LockstepDcu:
             self._prepared.image, self._card, self._folder, self._run_clock.utc_s(),
             snapshot=SNAPSHOT if is_first else None,
         )  # fmt: skip
+        self._log.note(f"power on: {'goes on from the snapshot' if is_first else 'boots from cold'}", self._loop.time())
         self._connect()
+        self._events.restart()
         self._node.power_on(
             options, self._keys.random_bytes(ENTROPY_BYTES), self._prepared.resumes_at_ns if is_first else None
         )
@@ -263,6 +272,7 @@ class LockstepDcu:
 
     def _end(self, cut: Callable[[], None]) -> None:
         cut()
+        self._log.note("power off", self._loop.time())
         for uplink in self._uplinks.values():
             uplink.abort()
 

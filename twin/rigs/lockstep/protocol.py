@@ -38,7 +38,7 @@ class Kind(enum.IntEnum):
 
 
 class Channel(enum.IntEnum):
-    """Where bytes go in the guest: serial lines, a shell, and the two ways to the broker."""
+    """Where bytes go in the guest: serial lines, a shell, the two ways to the broker, the daemon's trace file."""
 
     AGENT = 0
     RADIO = 1
@@ -48,6 +48,7 @@ class Channel(enum.IntEnum):
     SHELL = 5
     SATELLITE = 6
     CELLULAR = 7
+    TRACE = 8
 
 
 class Event(enum.IntEnum):
