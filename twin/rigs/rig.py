@@ -217,15 +217,11 @@ async def open_rig(
         )  # fmt: skip
         dcu: RigDcu | QemuDcu | LockstepDcu
         if options.dcu is DcuKind.QEMU and isinstance(clock, VirtualClock):
-<<<<<<< /work/main/twin/rigs/rig.py
+            if identities is not None:
+                raise RigError("radio.security certificates needs --clock real or --dcu native")
             dcu = _lockstep_dcu(
                 scenario, parts, broker, equipment, clock, folder, dcu_radio, air, keys("dcu/machine"), trace
             )
-=======
-            if identities is not None:
-                raise RigError("radio.security certificates needs --clock real or --dcu native")
-            dcu = _lockstep_dcu(scenario, parts, broker, equipment, clock, folder, dcu_radio, air, keys("dcu/machine"))
->>>>>>> /tmp/tmp7ir_2966/o
         elif options.dcu is DcuKind.QEMU:
             dcu = await _emulated_dcu(scenario, parts, identities, broker, equipment, clock, folder, dcu_radio, air)
         else:
