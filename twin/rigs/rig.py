@@ -217,10 +217,8 @@ async def open_rig(
         )  # fmt: skip
         dcu: RigDcu | QemuDcu | LockstepDcu
         if options.dcu is DcuKind.QEMU and isinstance(clock, VirtualClock):
-            if identities is not None:
-                raise RigError("radio.security certificates needs --clock real or --dcu native")
             dcu = _lockstep_dcu(
-                scenario, parts, broker, equipment, clock, folder, dcu_radio, air, keys("dcu/machine"), trace
+                scenario, parts, identities, broker, equipment, clock, folder, dcu_radio, air, keys("dcu/machine"), trace
             )
         elif options.dcu is DcuKind.QEMU:
             dcu = await _emulated_dcu(scenario, parts, identities, broker, equipment, clock, folder, dcu_radio, air)
@@ -361,6 +359,7 @@ async def _emulated_dcu(
 def _lockstep_dcu(
     scenario: Scenario,
     parts: Provision,
+    identities: MeshIdentities | None,
     broker: BrokerRig,
     equipment: Equipment,
     clock: VirtualClock,
@@ -385,6 +384,7 @@ def _lockstep_dcu(
             _dcu_config(scenario, parts),
             scenario.dcu.id,
             parts.dcu_password,
+            None if identities is None else identities.dcu_identity(parts.dcu_eui64),
             has_gps=scenario.dcu.gps,
             has_modem=scenario.dcu.modem,
         ),
