@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dcu.config import DcuConfig
+from dcu.mesh_identity import MeshIdentity
 from images.dcu.build import Image, Vendor, build_image, default_cache
 from images.dcu.workshop import Progress
 from protocols.ports import ByteLink, KeySource, Trace
@@ -60,10 +61,16 @@ def prepare(progress: Progress, cache: Path | None = None, *, vendor: Vendor | N
 
 
 def lockstep_provisioning(
-    config: DcuConfig, user: str, password: str, *, has_gps: bool = False, has_modem: bool = False
+    config: DcuConfig,
+    user: str,
+    password: str,
+    mesh_identity: MeshIdentity | None = None,
+    *,
+    has_gps: bool = False,
+    has_modem: bool = False,
 ) -> GuestProvisioning:
     """As in real time, but with the agent's devices, and without TLS: its randomness would be the host's."""
-    made = guest_provisioning(config, BrokerAccess(LOOPBACK, PORTS[Channel.SATELLITE], user, password))
+    made = guest_provisioning(config, BrokerAccess(LOOPBACK, PORTS[Channel.SATELLITE], user, password), mesh_identity)
     document = {
         **made.config,
         "radio_device": f"{DEVICES}/radio",

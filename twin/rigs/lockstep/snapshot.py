@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from images.dcu.build import Image
-from images.dcu.workshop import Progress, Workshop, tree_digest
+from images.dcu.workshop import Progress, Workshop, file_digest
 from twin.errors import RigError
 from twin.rigs.lockstep.emulator import SNAPSHOT, Emulator, EmulatorOptions, check_emulator, check_image
 from twin.rigs.lockstep.pipes import TO_GUEST, TO_HOST, GuestGoneError, GuestSilentError
@@ -31,6 +31,8 @@ _BOOT_GUEST_S = 120
 _SLEEP_NS = 60_000_000_000
 """How long the guest sleeps while it is saved: long enough to be caught asleep, and skipped at every start."""
 _FACTORY_UTC_S = 1_767_225_600.0
+_MADE_BY = ("emulator.py", "pipes.py", "protocol.py", "snapshot.py")
+"""Modules that a snapshot depends on."""
 _ATTEMPTS = 3
 _SHOWN_CHARACTERS = 2000
 
@@ -53,9 +55,9 @@ def ready_card(image: Image, cache: Path, progress: Progress) -> tuple[Path, int
             "the concentrator's snapshot for the virtual clock was not caught asleep; is the host overloaded?"
         )
 
-    here = tree_digest(Path(__file__).parent, "*.py")
+    here = [file_digest(Path(__file__).with_name(name)) for name in _MADE_BY]
     what = "booting the concentrator from cold in lock-step, once, for its snapshot"
-    folder = workshop.step("lockstep", [image.folder.name, here], make, what)
+    folder = workshop.step("lockstep", [image.folder.name, *here], make, what)
     return folder / CARD, int((folder / _RESUMES_AT).read_text(encoding="utf-8"))
 
 
