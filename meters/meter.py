@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from meters.firmware.firmware import Board, Firmware
+from meters.firmware.firmware import Board, Firmware, ResetCause
 from meters.firmware.image_machine import ProgramFault
 from meters.firmware.mesh_node import MeshSettings
 from meters.firmware.partitions import StorageError
@@ -266,8 +266,8 @@ class Meter:
             self._firmware = None
             self._trace("meter.stopped")
 
-    def _boot(self) -> None:
-        self._firmware = Firmware(self._board)
+    def _boot(self, cause: ResetCause = ResetCause.POWER) -> None:
+        self._firmware = Firmware(self._board, cause)
 
     def _restart_soon(self) -> None:
         """The firmware asks for a reset: what it was asked for is answered before."""
@@ -275,19 +275,24 @@ class Meter:
             self._reset = self._timers.call_at(self._timers.time() + _RESTART_AFTER_S, self._guard, self._restart)
 
     def _restart(self) -> None:
-        """As a short loss of power that was announced: what is in RAM is saved."""
+        """What is in RAM is saved, then the processor is reset; mains is there all the time."""
         self._reset = None
         if self._firmware is not None:
-            self._firmware.power_failing()
+            self._firmware.checkpoint()
             self._firmware.stop()
             self._firmware = None
-        self._boot()
+        self._boot(ResetCause.RESTART)
+
+    def _bitten(self) -> None:
+        """The watchdog has reset the processor."""
+        self._reset = None
+        self._boot(ResetCause.WATCHDOG)
 
     def _crashed(self, reason: str) -> None:
         """The watchdog resets the processor: what was in RAM is lost."""
         self._trace("meter.crashed", reason=reason)
         self.power_gone()
-        self._reset = self._timers.call_at(self._timers.time() + _WATCHDOG_S, self._guard, self._restart)
+        self._reset = self._timers.call_at(self._timers.time() + _WATCHDOG_S, self._guard, self._bitten)
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Run a piece of the firmware's work. A power failure in its middle is the end of it, and nobody's error."""

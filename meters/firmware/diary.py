@@ -27,14 +27,16 @@ class Diary:
         self._was_dst = False
         services.clock.on_change.append(self._clock_changed)
 
-    def started(self) -> None:
+    def started(self, *, by_power: bool) -> None:
+        """The firmware has started; unless `by_power`, mains was there all the time."""
         services, clock = self._services, self._services.clock
         last_alive_s = services.counters.load(_ALIVE)
-        if last_alive_s is not None:
+        if by_power and last_alive_s is not None:
             self._events.record(MeterEvent.POWER_DOWN, float(last_alive_s))
         if not clock.valid:
             self._events.record(MeterEvent.CLOCK_INVALID)
-        self._events.record(MeterEvent.POWER_UP)
+        if by_power:
+            self._events.record(MeterEvent.POWER_UP)
         self._was_dst = clock.is_dst(clock.utc_s())
         self._alive()
 

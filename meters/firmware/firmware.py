@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -59,6 +60,15 @@ _START_COUNT = "start_count"
 Guard = Callable[[Callable[[], None]], None]
 
 
+class ResetCause(enum.Enum):
+    """Why the processor starts: what its reset register says."""
+
+    POWER = "power"
+    RESTART = "restart"
+    """The firmware asked for it, with mains present."""
+    WATCHDOG = "watchdog"
+
+
 @dataclass(frozen=True, slots=True)
 class Board:
     """What the firmware finds when it starts: its chips, and what the factory has put in."""
@@ -90,7 +100,7 @@ class Firmware:
     Raises PowerLostError if power fails while it starts, ProgramFault if the program crashes.
     """
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, cause: ResetCause = ResetCause.POWER) -> None:
         self._timers = board.timers
         keys = TrustedKeys.from_pem(board.keys.firmware_keys_pem)
         bootloader = Bootloader(board.flash, keys, board.trace)
@@ -110,12 +120,12 @@ class Firmware:
         self._disconnector = board.disconnector
         self._button: Callable[[], None] | None = None
         try:
-            self._start(board)
+            self._start(board, cause)
         except TwinError:
             self.stop()  # timers must not outlive a start that failed
             raise
 
-    def _start(self, board: Board) -> None:
+    def _start(self, board: Board, cause: ResetCause) -> None:
         services = self.services
         self.server = _start_server(services)
         self._diary = Diary(services)
@@ -133,7 +143,7 @@ class Firmware:
                 trace=board.trace,
             )
             services.notify = self._notify
-        self._diary.started()
+        self._diary.started(by_power=cause is ResetCause.POWER)
         services.image.started()
         self._program.start()
         self._listen_to_button()
@@ -142,7 +152,12 @@ class Firmware:
         if self.mesh is not None:
             self.mesh.start()
         self._trial.start()
-        board.trace("meter.started", start_count=services.start_count, firmware=services.firmware_version)
+        board.trace(
+            "meter.started",
+            start_count=services.start_count,
+            firmware=services.firmware_version,
+            cause=cause.value,
+        )
 
     def _listen_to_button(self) -> None:
         supplies, guard = self.services.supplies, self.services.guard

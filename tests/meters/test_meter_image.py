@@ -128,6 +128,8 @@ def test_energy_and_events_survive_the_change() -> None:
     assert client.get(3, "1-0:1.8.0*255") == pytest.approx(3025, abs=2)
     codes = [row[1] for row in client.get(7, "0-0:99.98.0*255")]
     assert codes.index(17) < codes.index(18)  # image ready, image activated
+    assert codes.count(1) == 0  # a restart is no power failure
+    assert codes.count(2) == 1
 
 
 def test_a_second_image_goes_into_the_other_slot() -> None:
