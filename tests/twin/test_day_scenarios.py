@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -90,6 +91,34 @@ def test_every_clock_is_within_two_seconds_after_a_broadcast_that_drift_has_trig
     assert isinstance(after_s, float)
     assert before >= 3
     assert after_s <= 2.0
+    assert _measured(day, "clocks-are-set", "multicasts sent, one a security suite") == 1
+
+
+@pytest.mark.requirement("UC-VI.2")
+def test_the_distribution_of_clocks_is_plotted_before_and_after(day: Run) -> None:
+    counts = {}
+    for name in ("clocks-before", "clocks-after"):
+        picture = json.loads((day.folder / "pictures" / f"{name}.json").read_text())
+        counts[name] = {label: count for label, count in picture["values"] if count}
+        assert (day.folder / "pictures" / f"{name}.png").stat().st_size > 5_000
+        assert f"Clocks {name.partition('-')[2]} the synchronization" in (day.folder / "report.html").read_text()
+    near = {"to 0.1 s", "to 0.5 s", "to 1 s", "to 2 s"}
+    assert sum(counts["clocks-before"].values()) == sum(counts["clocks-after"].values()) == 6
+    assert sum(count for label, count in counts["clocks-before"].items() if label not in near) >= 3
+    assert set(counts["clocks-after"]) <= near
+
+
+@pytest.mark.requirement("HW-6")
+def test_a_last_gasp_comes_once_over_two_hops(day: Run) -> None:
+    assert _measured(day, "last-gasp", "last gasps at the head-end") == 1
+    assert _measured(day, "last-gasp", "last gasps when it is back") == 1
+
+
+@pytest.mark.requirement("UC-IV.3")
+def test_tampering_raises_alarms_at_once_and_fills_the_log_of_the_bundle(day: Run) -> None:
+    assert _measured(day, "tampering", "alarms when all is over") == 5
+    titles = {case["title"]: case["verdict"] for case in day.report["cases"]}
+    assert titles["tamper logs are in the bundle"] == "PASS"
 
 
 @pytest.mark.requirement("UC-VI.4")
