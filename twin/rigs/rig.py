@@ -217,8 +217,9 @@ async def open_rig(
         )  # fmt: skip
         dcu: RigDcu | QemuDcu | LockstepDcu
         if options.dcu is DcuKind.QEMU and isinstance(clock, VirtualClock):
+            machine_keys = keys("dcu/machine")
             dcu = _lockstep_dcu(
-                scenario, parts, identities, broker, equipment, clock, folder, dcu_radio, air, keys("dcu/machine"), trace
+                scenario, parts, identities, broker, equipment, clock, folder, dcu_radio, air, machine_keys, trace
             )
         elif options.dcu is DcuKind.QEMU:
             dcu = await _emulated_dcu(scenario, parts, identities, broker, equipment, clock, folder, dcu_radio, air)
