@@ -48,7 +48,7 @@ def _feeder(topology: Topology, start_s: float, *, plants: bool) -> Feeder:
         plants=made if plants else (), sky=Sky(random.Random(1), Site(), 0.3) if plants else None,
     )  # fmt: skip
     for name in names:
-        feeder.connect(name, True, start_s)
+        feeder.connect(name, 1.0, start_s)
     return feeder
 
 

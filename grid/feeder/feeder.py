@@ -48,7 +48,8 @@ class _Site:
         self.phases = phases
         self.home = home
         self.plant = plant
-        self.connected = False
+        self.share = 0.0
+        """Of its lines, how much is closed and has mains."""
         self.segment: LoadSegment | None = None
         self.taken_w = 0.0
         """Taken from the pole, beside the meter."""
@@ -140,11 +141,11 @@ class Feeder:
 
     # what happens to it
 
-    def connect(self, meter: str, connected: bool, utc_s: float) -> None:
-        """Home and plant behind a meter get mains, or lose it."""
+    def connect(self, meter: str, share: float, utc_s: float) -> None:
+        """Home and plant behind a meter get mains, or lose it: `share` of the meter's lines are closed, 0 to 1."""
         site = self._sites[self._index[meter]]
-        if site.connected != connected:
-            self._interrupt(utc_s, lambda: setattr(site, "connected", connected))
+        if site.share != share:
+            self._interrupt(utc_s, lambda: setattr(site, "share", share))
 
     def take(self, meter: str, power_w: float, utc_s: float) -> None:
         """Somebody takes `power_w` from the meter's pole, beside the meter; 0 ends it."""
@@ -184,11 +185,12 @@ class Feeder:
         active_w, reactive_var = self._demand_w * share, self._demand_var * share
         self._add_plants(active_w, reactive_var, at_s)
         active_w, reactive_var = np.round(active_w, 1), np.round(reactive_var, 1)
+        closed = np.array([site.share for site in self._sites])
         taken_w = self._taken() * share
-        flow = self._solve(active_w + taken_w, reactive_var, point.voltage_pu)
+        flow = self._solve(active_w * closed[:, None] + taken_w, reactive_var * closed[:, None], point.voltage_pu)
         piece = Piece(
             at_s, at_s, round(point.hz, 3), point.voltage_pu, np.round(flow.voltage_v, 2), active_w, reactive_var,
-            float(taken_w.sum()), flow,
+            closed, float(taken_w.sum()), flow,
         )  # fmt: skip
         return replace(piece, end_s=self._end_of(piece))
 
@@ -200,7 +202,7 @@ class Feeder:
     def _ask_homes(self, at_s: float) -> None:
         dead = self.supply.at(at_s).voltage_pu < _DEAD_PU
         for index, site in enumerate(self._sites):
-            if dead or not site.connected:
+            if dead:
                 self._demand_w[index], self._demand_var[index] = 0.0, 0.0
                 site.segment = None
             elif site.segment is None or site.segment.until_s <= at_s:
@@ -219,7 +221,7 @@ class Feeder:
             inverter.available_pct = share_pct
             phases = self._sites[index].phases
             # Without sun the inverter is in standby, whatever its functions would ask for.
-            if self._sites[index].connected and share_pct > 0.0:
+            if self._sites[index].share > 0.0 and share_pct > 0.0:
                 for phase in phases:
                     active_w[index, phase] -= inverter.active_w / len(phases)
                     reactive_var[index, phase] -= inverter.reactive_var / len(phases)
@@ -234,7 +236,7 @@ class Feeder:
     def _point(self, piece: Piece, plant: PvPlant, hz: float) -> GridPoint:
         index = self._index[plant.meter]
         site = self._sites[index]
-        voltage_v = _mean_voltage(piece.voltage_v, index, site.phases) if site.connected else 0.0
+        voltage_v = _mean_voltage(piece.voltage_v, index, site.phases) if site.share > 0.0 else 0.0
         return GridPoint(voltage_v / self.nominal_v, hz)
 
     def _end_of(self, piece: Piece) -> float:

@@ -20,7 +20,8 @@ _SWEEP_AT = 512
 class Piece:
     """A time in which nothing changes on the feeder. Arrays are meters x 3 phases, rounded as meters are given them.
 
-    Powers are those through the meters; `unmetered_w` is what is taken beside them.
+    Powers are those of homes and plants with all their lines closed; `share` (meters) says how much of them flows
+    through the meter. `unmetered_w` is what is taken beside the meters.
     """
 
     start_s: float
@@ -30,6 +31,7 @@ class Piece:
     voltage_v: Values
     active_w: Values
     reactive_var: Values
+    share: Values
     unmetered_w: float
     flow: Flow
 
@@ -37,8 +39,12 @@ class Piece:
     def duration_s(self) -> float:
         return self.end_s - self.start_s
 
+    @property
+    def metered_w(self) -> float:
+        return float(np.sum(self.active_w * self.share[:, None]))
+
     def segment(self, meter: int, phases: tuple[int, ...]) -> LoadSegment:
-        """What one meter sees."""
+        """What one meter is offered: how much of it flows is the meter's own switch's affair."""
         loads = tuple(
             PhaseLoad(
                 float(self.active_w[meter, phase]),
@@ -85,7 +91,7 @@ class Energies:
     def add(self, piece: Piece) -> None:
         hours = piece.duration_s / 3600.0
         self.busbar_wh += piece.flow.busbar_w * hours
-        self.metered_wh += float(np.sum(piece.active_w)) * hours
+        self.metered_wh += piece.metered_w * hours
         self.unmetered_wh += piece.unmetered_w * hours
         self.conductor_loss_wh += piece.flow.conductor_loss_w * hours
         self.transformer_loss_wh += piece.flow.transformer_loss_w * hours

@@ -223,6 +223,11 @@ class Metrology:
         return self._supplied and self._contact_closed and not self._interrupted
 
     @property
+    def flowing_share(self) -> float:
+        """Share of the load that is behind closed lines: 0 where nothing flows."""
+        return self._share if self.flowing else 0.0
+
+    @property
     def delivered(self) -> Energies:
         """Everything that has flowed since the meter was made, whatever the firmware has kept of it."""
         return self._delivered + self.energies()

@@ -49,7 +49,7 @@ def _feeder(count: int = 3, p_w: float = 1000.0, **more: object) -> Feeder:
     homes = {f"M{index}": _load(p_w) for index in range(count)}
     feeder = Feeder(_line(count), homes, Supply(START_S, 1.0, 50.0), START_S, **more)  # type: ignore[arg-type]
     for name in homes:
-        feeder.connect(name, True, START_S)
+        feeder.connect(name, 1.0, START_S)
     return feeder
 
 
@@ -133,17 +133,17 @@ def test_a_meter_reads_less_voltage_the_further_it_is_and_none_behind_a_dead_fee
 
 def test_the_past_does_not_change_when_somebody_switches() -> None:
     feeder, other = _feeder(), _feeder()
-    feeder.connect("M1", False, START_S + 90.5)
+    feeder.connect("M1", 0.0, START_S + 90.5)
     other.advance(START_S + 90.0)
-    other.connect("M1", False, START_S + 90.5)
+    other.connect("M1", 0.0, START_S + 90.5)
     for at_s in (0.0, 59.0, 61.0, 90.4, 90.5, 100.0):
         assert feeder.tap("M0").segment_at(START_S + at_s) == other.tap("M0").segment_at(START_S + at_s)
     before, after = (feeder.tap("M0").segment_at(START_S + at_s) for at_s in (90.4, 90.6))
     assert before.until_s == START_S + 90.5
     assert after.phases[0].u_v != before.phases[0].u_v
-    assert feeder.tap("M1").segment_at(START_S + 95.0).phases[0].p_w == 0.0
+    assert feeder.piece_at(START_S + 95.0).metered_w == 2000.0
     with pytest.raises(LocalProtocolError, match="past"):
-        feeder.connect("M0", False, START_S + 10.0)
+        feeder.connect("M0", 0.0, START_S + 10.0)
 
 
 def test_energies_add_up_whoever_asks_when() -> None:
@@ -158,6 +158,15 @@ def test_energies_add_up_whoever_asks_when() -> None:
     assert first.metered_wh == pytest.approx(9000.0)
     assert first.unmetered_wh == pytest.approx(400.0 * 3570.0 / 3600.0)
     assert first.busbar_wh == pytest.approx(first.metered_wh + first.unmetered_wh + first.conductor_loss_wh, rel=1e-9)
+
+
+def test_a_meter_with_half_of_its_lines_open_takes_half() -> None:
+    feeder = _feeder(1, 1500.0)
+    feeder.connect("M0", 0.5, START_S + 60.0)
+    piece = feeder.piece_at(START_S + 61.0)
+    assert piece.metered_w == 750.0
+    assert piece.flow.busbar_w == pytest.approx(750.0 + piece.flow.conductor_loss_w)
+    assert feeder.tap("M0").segment_at(START_S + 61.0).phases[0].p_w == 1500.0
 
 
 def test_a_low_supply_is_survived_as_impedance() -> None:
@@ -208,7 +217,7 @@ def _sunny(count: int, *, volt_var: bool, source_pu: float = 1.03) -> Feeder:
         sky=Sky(random.Random(1), Site(), 0.0),
     )  # fmt: skip
     for name in homes:
-        feeder.connect(name, True, noon_s)
+        feeder.connect(name, 1.0, noon_s)
     feeder.advance(noon_s + 1200.0)
     return feeder
 
@@ -227,11 +236,11 @@ def test_volt_var_lowers_the_voltage_that_plants_raise() -> None:
 def test_a_plant_behind_an_open_switch_trips_and_waits_for_its_time() -> None:
     feeder = _sunny(4, volt_var=False, source_pu=1.0)
     at_s = feeder.next_change_s
-    feeder.connect("M1", False, at_s)
+    feeder.connect("M1", 0.0, at_s)
     feeder.advance(at_s + 1.0)
     inverter = feeder.plants["M1"].inverter
     assert inverter.state is DerState.TRIPPED
-    feeder.connect("M1", True, at_s + 10.0)
+    feeder.connect("M1", 1.0, at_s + 10.0)
     feeder.advance(at_s + 300.0)
     assert not inverter.connected
     feeder.advance(at_s + 330.0)
@@ -250,7 +259,7 @@ def test_a_day_of_homes_is_the_same_as_the_homes_themselves_say() -> None:
     homes = {f"M{index}": Household(random.Random(index), nominal_v=230.0) for index in range(4)}
     feeder = Feeder(_line(4, 30.0), homes, Supply(START_S), START_S)
     for name in homes:
-        feeder.connect(name, True, START_S)
+        feeder.connect(name, 1.0, START_S)
     counted = feeder.settle(START_S + 6 * 3600.0).metered_wh
     assert counted == pytest.approx(
         sum(home.energy_wh(START_S, START_S + 6 * 3600.0) for home in homes.values()), rel=1e-6

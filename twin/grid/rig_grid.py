@@ -175,7 +175,7 @@ class RigGrid:
             utc_s, flows = self._clock.utc_s(), metrology.flowing
             if not flows:
                 self._flows_since.pop(name, None)
-            self.feeder.connect(name, flows, utc_s)
+            self.feeder.connect(name, metrology.flowing_share, utc_s)
             if flows:
                 self._flows_since.setdefault(name, utc_s)
             self._look_soon()
