@@ -135,7 +135,7 @@ def firmware_router(service: HesService) -> APIRouter:
         return HTMLResponse(firmware_page())
 
     @router.post("/api/firmware", summary="Upload a firmware file", status_code=201, responses=_BAD_INPUT)
-    async def upload(data: Annotated[bytes, Body(media_type="application/octet-stream")]) -> ImageView:
+    async def upload(data: Annotated[bytes, Body(media_type="application/octet-stream")] = b"") -> ImageView:
         """Refused, with the check that it has failed: magic, format, size, manifest, hash, checksum, signature."""
         try:
             return image_view(firmware.upload(data))
