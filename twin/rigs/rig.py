@@ -27,6 +27,7 @@ from twin.rigs.dlms_identity import certified
 from twin.rigs.equipment import Equipment, open_equipment
 from twin.rigs.firmware_vendor import FirmwareVendor
 from twin.rigs.folder import EventTrace, RunFolder
+from twin.rigs.installing import Installers
 from twin.rigs.mesh_identity import MeshIdentities, spare_group_keys
 from twin.rigs.mesh_view import MeshView
 from twin.rigs.meters import NETWORK_NAME, RigMeter, build_meters
@@ -256,8 +257,8 @@ async def open_rig(
         dcu.start()
         await dcu.ready()
         await clock.reach_start()
+        Installers(meters.values(), clock.loop, trace)
         for meter in meters.values():
-            clock.loop.call_later(meter.settings.installed_at_s, meter.power_on)
             stack.callback(meter.die)
         yield rig
 

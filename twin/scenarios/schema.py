@@ -76,7 +76,9 @@ class MeterSettings(FileModel):
     tenant_lines: int | None = Field(default=None, ge=1, le=8)
     """Lines behind the meter, each with a relay and leakage sensor of its own; None: as the model says."""
     installed_at_s: FiniteFloat = Field(default=0.0, ge=0)
-    """When the meter gets its power, in seconds from the start of the run."""
+    """When it gets its power, in seconds from the start of the run, or from when `installed_after` is in the mesh."""
+    installed_after: Name | None = None
+    """Another meter: this one is not switched on before that one has joined."""
     mesh_certificate: Literal["valid", "foreign", "expired"] = "valid"
     """What its certificate for the mesh is worth, where `radio.security` is `certificates`."""
     suite: Literal[0, 1] = 0
@@ -182,6 +184,20 @@ class Scenario(FileModel):
     def _certificates_fit_in_a_frame(self) -> Self:
         if self.radio.security == "certificates" and self.radio.max_psdu_bytes < 2047:
             raise ValueError("radio.security certificates needs radio.max_psdu_bytes 2047: EAPOL frames are not cut")
+        return self
+
+    @model_validator(mode="after")
+    def _installed_one_after_another(self) -> Self:
+        after = {meter.name: meter.installed_after for meter in self.meters}
+        for name in after:
+            chain = [name]
+            while (following := after[chain[-1]]) is not None:
+                if following not in after or following in chain:
+                    trouble = "waits for itself" if following in after else "is no meter of this scenario"
+                    raise ValueError(
+                        f"installed_after of {chain[-1]!r}: {following!r} {trouble}; name an earlier meter"
+                    )
+                chain.append(following)
         return self
 
     @model_validator(mode="after")
