@@ -51,7 +51,7 @@ def test_every_meter_is_read_and_agrees_with_its_own_count(village: Run) -> None
 
 @pytest.mark.requirement("UC-II.2")
 def test_the_dead_meter_times_out_and_is_not_tried_again(village: Run) -> None:
-    title = "reading the dead B ends in a clear time-out"
+    title = "reading the dead relay ends in a clear time-out"
     assert _measured(village, title, "status") == "timeout"
     assert _measured(village, title, "attempts after the deadline") == 0
 
@@ -74,7 +74,7 @@ def test_a_meter_at_600_m_is_relayed_and_no_link_is_longer_than_400_m(village: R
 
 @pytest.mark.requirement("NET-2")
 def test_the_mesh_heals_and_no_reading_is_lost(village: Run) -> None:
-    title = "B dies, and A heals through another relay"
+    title = "the relay of A dies, and A heals through another"
     assert _measured(village, title, "relay of A before") == "B"
     assert _measured(village, title, "relay of A after") not in ("B", "none")
     assert _measured(village, title, "the reading that was under way") == "ok"
