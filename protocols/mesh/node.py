@@ -47,6 +47,10 @@ _RADIO_RESTART_LEAP = 1024
 """Frame counters skipped when the radio restarts: more than it can have used without telling."""
 
 
+_ROUTE_WAITS_MAX = 8
+"""RPL time-outs until a node gives up a PAN whose root does not answer, though there is a parent."""
+
+
 class MeshNode:
     """A Wi-SUN-like FAN node: joins a PAN, keeps a route, forwards, sends and receives UDP over IPv6.
 
@@ -63,6 +67,7 @@ class MeshNode:
         self.counters: Counter[str] = core.counters
         self._state = JoinState.OFF
         self._state_deadline: float | None = None
+        self._route_waits = 0
         self._keys = KeyRing(config.keys, config.active_key_index, self._key_installed, self._key_removed)
         self._replay_floors = ReplayFloors(config.replay_floors)
         self._neighbours = NeighbourTable(config.radio.sensitivity_dbm)
@@ -231,6 +236,7 @@ class MeshNode:
         elif state is JoinState.AUTHENTICATE:
             self._configure_radio()
         elif state is JoinState.ROUTE:
+            self._route_waits = 0
             self._state_deadline = self._core.now + self._core.profile.rpl_timeout_s
             if previous is JoinState.CONFIGURE:
                 self._configure_radio()
@@ -392,14 +398,22 @@ class MeshNode:
         """Do what is due. Calling it early does nothing."""
         self._core.now = now
         if self._state_deadline is not None and now >= self._state_deadline:
-            self._state_deadline = None
-            self._happened(JoinEvent.ROUTE_FAILED)
+            self._route_is_late(now)
         self._discovery.handle_timer()
         self._access.handle_timer()
         self._routing.handle_timer()
         self._adapter.expire(now)
         self._forwarder.mpl.handle_timer()
         self._transmissions.handle_timer()
+
+    def _route_is_late(self, now: float) -> None:
+        """Without a parent the node looks for a PAN again; a parent over which the root does not answer gets longer."""
+        self._route_waits += 1
+        if self._routing.parent is not None and self._route_waits < _ROUTE_WAITS_MAX:
+            self._state_deadline = now + self._core.profile.rpl_timeout_s
+            return
+        self._state_deadline = None
+        self._happened(JoinEvent.ROUTE_FAILED)
 
     # the application
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from protocols.mesh.forwarding import Forwarder
 
 _UPWARD_TRIES_MAX = 8
+_DAO_TRIES_MAX = 4
+"""Who sent it sends it again: enough that it may fail with a parent and still go to the next."""
 _HOP_TRIES_MAX = 3
 _BUSY_HOP_TRIES_MAX = 5
 _BUSY_TRIES_MAX = 6
@@ -151,7 +153,8 @@ class Transmissions:
         elif status is Status.CHANNEL_ACCESS_FAILURE:
             self._retry(outgoing, _BUSY_TRIES_MAX, DropReason.CHANNEL_BUSY)
         elif outgoing.upward:
-            self._retry(outgoing, _UPWARD_TRIES_MAX, DropReason.NO_ACK)
+            is_repeated = outgoing.advertised_by is not None
+            self._retry(outgoing, _DAO_TRIES_MAX if is_repeated else _UPWARD_TRIES_MAX, DropReason.NO_ACK)
         elif outgoing.tries < self._hop_tries_max(outgoing.next_hop):
             self._queue.push_later(outgoing)
         else:

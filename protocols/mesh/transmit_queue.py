@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocols.mesh.core import NodeCore
+from protocols.mesh.icmpv6 import Icmpv6Type
 from protocols.mesh.ipv6 import Ipv6Packet, Protocol
+from protocols.mesh.rpl.messages import RplCode
 from protocols.mesh.timers import earliest
 from protocols.mesh.wisun import FrameType
 from protocols.rcp.codes import Status
@@ -19,6 +21,7 @@ ANSWER_TIMEOUT_S = 30.0
 QUEUE_LENGTH = 64
 _RETRY_AFTER_S = 0.1
 """How long a full radio is left alone."""
+_DAO = bytes((Icmpv6Type.RPL_CONTROL, RplCode.DAO))
 _BACKOFF_S = 0.1
 _BACKOFF_DOUBLINGS_MAX = 4
 
@@ -47,6 +50,14 @@ class Outgoing:
     def is_urgent(self) -> bool:
         """ICMPv6 mends routes: it does not wait behind the datagrams that wait for the route."""
         return self.packet is not None and self.packet.protocol == Protocol.ICMPV6
+
+    @property
+    def advertised_by(self) -> bytes | None:
+        """The node whose DAO this is, None for anything else."""
+        packet = self.packet
+        if packet is None or packet.protocol != Protocol.ICMPV6 or packet.payload[:2] != _DAO:
+            return None
+        return packet.source
 
 
 class TransmitQueue:
@@ -85,11 +96,25 @@ class TransmitQueue:
         queue = self._urgent if outgoing.is_urgent else self._waiting
         if first:
             queue.appendleft(outgoing)
+        elif self._supersedes(outgoing):
+            return True
         elif len(queue) + len(self._delayed) >= QUEUE_LENGTH:
             return False
         else:
             queue.append(outgoing)
         return True
+
+    def _supersedes(self, outgoing: Outgoing) -> bool:
+        """Whether it is a DAO that took the place of an earlier one of its node that still waits: the last counts."""
+        node = outgoing.advertised_by
+        if node is None:
+            return False
+        for index, waiting in enumerate(self._urgent):
+            if waiting.advertised_by == node:
+                self._urgent[index] = outgoing
+                self._core.counters["dao_superseded"] += 1
+                return True
+        return False
 
     def push_later(self, outgoing: Outgoing) -> None:
         """Queue an entry again whose next hop did not acknowledge: it may be sending itself, so let it."""

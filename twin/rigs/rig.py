@@ -431,6 +431,7 @@ def _build_air(
             fsk_mode=mode,
             max_psdu_bytes=scenario.radio.max_psdu_bytes,
             shadowing_sigma_db=scenario.radio.shadowing_db,
+            duty_cycle_limit=scenario.radio.duty_cycle_limit,
         ),
         pipeline=pipeline,
         trace=trace,

@@ -10,6 +10,7 @@ from twin.conformance.pictures.png import can_draw
 from twin.conformance.report import Figure, RunReport, Table, write_report
 from twin.conformance.verdicts import Attempt, CaseResult, Record, Verdict, equals
 from twin.rigs import pictures
+from twin.rigs.cautions import cautions
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.options import AirKind, BrokerKind, DcuKind, RunOptions
 from twin.rigs.radio import timers_profile
@@ -103,7 +104,7 @@ def _report(rig: Rig, cases: list[CaseResult], command: str) -> RunReport:
         statistics=_statistics(rig),
         figures=_figures(rig),
         tables=(_meter_table(rig), _traffic_table(rig), *_lockstep_tables(rig)),
-        warnings=_warnings(),
+        warnings=(*cautions(rig), *_warnings()),
     )
 
 

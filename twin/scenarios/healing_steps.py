@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Iterable
 from functools import partial
 
-from twin.air.statistics import LinkReport
+from twin.air.graph import connected_with
 from twin.clock.seeds import Seeds
 from twin.conformance.verdicts import Record, at_least, at_most, equals
 from twin.hes.tables import RequestStatus
@@ -16,8 +15,6 @@ from twin.rigs.meters import RigMeter
 from twin.rigs.rig import DCU_NODE, Rig
 from twin.scenarios.steps import SkipStep, step
 
-_USABLE_LINK = 0.5
-"""Expected delivery of a 127-byte frame above which a link counts as a path that the mesh must find."""
 _ASK_AGAIN_S = 10.0
 _LEAST_WAIT_S = 1.0
 """The shortest deadline that the head-end takes for a reading."""
@@ -42,27 +39,9 @@ def _ways(rig: Rig) -> dict[str, list[str]]:
     return ways
 
 
-def _usable_links(links: Iterable[LinkReport]) -> dict[str, list[str]]:
-    """Who can reach whom in both directions well enough."""
-    good = {(link.sender, link.receiver) for link in links if link.expected_delivery >= _USABLE_LINK}
-    neighbours: dict[str, list[str]] = {}
-    for sender, receiver in sorted(good):
-        if (receiver, sender) in good:
-            neighbours.setdefault(sender, []).append(receiver)
-    return neighbours
-
-
 def with_a_path(rig: Rig) -> set[str]:
     """Living meters that usable links of living nodes connect with the concentrator."""
-    neighbours = _usable_links(rig.air.links())
-    reached, frontier = {DCU_NODE}, [DCU_NODE]
-    while frontier:
-        here = frontier.pop()
-        for near in neighbours.get(here, ()):
-            if near not in reached and rig.meters[near].alive:
-                reached.add(near)
-                frontier.append(near)
-    return reached - {DCU_NODE}
+    return connected_with(DCU_NODE, rig.air.links(), lambda name: rig.meters[name].alive)
 
 
 def quantile(values: list[float], share: float) -> float:

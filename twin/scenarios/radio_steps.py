@@ -17,11 +17,11 @@ from twin.air.obstacles import Position
 from twin.air.propagation import RANGE_LIMIT_M
 from twin.air.stations import Transmission
 from twin.clock.seeds import Seeds
-from twin.conformance.verdicts import Record, at_least, at_most, equals
+from twin.conformance.verdicts import Record, at_least, at_most, equals, within
 from twin.errors import RigError
 from twin.rigs.meters import RigMeter
 from twin.rigs.rig import DCU_NODE, Rig
-from twin.scenarios.steps import step
+from twin.scenarios.steps import SkipStep, step
 
 _SETTLING_S = 2.0
 
@@ -159,17 +159,23 @@ async def flooding(
     rig: Rig,
     record: Record,
     position: list[float],
-    duty_cycle: float = 0.1,
     deadline_s: float = 60.0,
     rounds: int = 5,
 ) -> None:
-    """It sends long junk without listening before. All meters are read meanwhile, and once more when it has stopped."""
+    """It sends long junk without listening before. All meters are read meanwhile, and once more when it has stopped.
+
+    The limit is the scenario's `radio.duty_cycle_limit`.
+    """
+    duty_cycle = rig.scenario.radio.duty_cycle_limit
+    if duty_cycle is None:
+        raise SkipStep("this scenario's radio has no duty-cycle limit; give it radio.duty_cycle_limit")
     size_bytes = min(1500, rig.scenario.radio.max_psdu_bytes)
     fcs_bytes = _fcs_bytes(rig)
     draw = Seeds(rig.options.seed).stream("scenario/flood")
     elements = HeaderElements(FrameType.DATA).encode()
     airtime_s = rig.air.mode.airtime_s(size_bytes)
     sent = 0
+    began_s = rig.clock.now()
 
     async def flood() -> None:
         nonlocal sent
@@ -187,9 +193,11 @@ async def flooding(
         meanwhile = sum([await _read_all(rig, deadline_s) for _ in range(rounds)])
     finally:
         task.cancel()
+    share = sent * airtime_s / (rig.clock.now() - began_s)
     afterwards = await _read_all(rig, deadline_s)
     wanted = len(rig.meters)
     record.measure("frames of the flood", sent, limit=at_least(1))
+    record.measure("share of the time that they took", share, limit=within(0.8 * duty_cycle, 1.2 * duty_cycle))
     record.measure("readings during the flood, share", meanwhile / (rounds * wanted), limit=at_least(0.95))
     record.measure("readings after it", afterwards, limit=equals(wanted))
 

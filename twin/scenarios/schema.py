@@ -26,6 +26,8 @@ class RadioSettings(FileModel):
     """How a meter gets the mesh's group key: from its installer, or by proving itself with its certificate."""
     hopping: bool = False
     """Every node hops under DH1CF; otherwise all stay on channel 0."""
+    duty_cycle_limit: FiniteFloat | None = Field(default=None, gt=0, le=1)
+    """The share of an hour that the region lets a node be on the air; the report warns of who was above it."""
     shadowing_db: FiniteFloat = Field(default=0.0, ge=0, le=20)
     """Standard deviation of the seeded loss that each link carries on top; it only ever shortens a link."""
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import enum
+import math
 import random
 
 from protocols.mesh.rpl import lollipop
 from protocols.mesh.timers import TimersProfile
 
 _BACKOFF_DOUBLINGS_MAX = 5
+_HOLD_DOUBLINGS_MAX = 4
+_CALM_WAITS = 16
+"""Acknowledgement waits without a new DAO after which a node's parents count as settled."""
 
 
 class DaoState(enum.Enum):
@@ -42,6 +46,9 @@ class DaoSender:
         self._retries = 0
         self._failures = 0
         self._is_refresh = False
+        self._sent_at = -math.inf
+        self._sent_in_a_row = 0
+        self._not_before = -math.inf
         self._refresh_at: float | None = None
         """When what the root has acknowledged must be told it again, however often it asks meanwhile."""
 
@@ -56,7 +63,7 @@ class DaoSender:
             self._is_refresh = is_refresh
         elif not is_refresh:
             self._is_refresh = False
-        when = now + self._rng.uniform(0.0, longest_delay_s)
+        when = max(now + self._rng.uniform(0.0, longest_delay_s), self._not_before)
         if self.state is DaoState.DELAYED and self.deadline is not None and self.deadline <= when:
             return
         self.state = DaoState.DELAYED
@@ -80,6 +87,7 @@ class DaoSender:
             self.sequence = lollipop.increment(self.sequence)
             self.path_sequence = lollipop.increment(self.path_sequence)
             self._retries = 0
+            self._hold_back(now, wait_s)
             if self._is_refresh:
                 self._is_refresh = False
                 self.state, self.deadline = DaoState.CONFIRMED, self._refresh_at
@@ -87,6 +95,18 @@ class DaoSender:
             self.state = DaoState.WAITING
         self.deadline = now + wait_s * (1 << self._retries) * self._rng.uniform(1.0, 1.25)
         return DaoOutcome.SEND
+
+    def _hold_back(self, now: float, wait_s: float) -> None:
+        """Two DAOs may follow each other at once; a node whose parents go on changing tells it ever less often.
+
+        In a mesh with too much on the air, links fail, and each change of parents would be another message on its way
+        through it.
+        """
+        if now - self._sent_at > wait_s * _CALM_WAITS:
+            self._sent_in_a_row = 0
+        self._sent_at = now
+        self._not_before = now + wait_s * ((1 << min(self._sent_in_a_row, _HOLD_DOUBLINGS_MAX)) - 1)
+        self._sent_in_a_row += 1
 
     def _fail(self, now: float, wait_s: float) -> DaoOutcome:
         self._failures += 1

@@ -28,8 +28,9 @@ from protocols.mesh.timers import TimersProfile, TrickleProfile, earliest
 from protocols.mesh.trickle import Trickle
 
 _UNHURRIED_DAO_DELAY = 8
-"""The root is told of a new backup, or of a better parent while the old one still serves, this many DAO delays late:
-it is no hurry, others may come, and neighbours that change at the same DIO do not all tell it at once."""
+"""The root is told of a new backup, or of a better parent while the old one still serves, up to this many DAO delays
+late, and later in a large mesh: it is no hurry, others may come, and neighbours that change at the same DIO do not all
+tell it at once."""
 
 
 class RplRouter:
@@ -125,7 +126,7 @@ class RplRouter:
         if outcome is DaoOutcome.SEND or outcome is DaoOutcome.REFRESH:
             self._send_dao(ack_requested=outcome is DaoOutcome.SEND)
         elif outcome is DaoOutcome.FAILED:
-            self._dao_failed(now)
+            self._dao_failed()
 
     def _probe_parent(self) -> None:
         parent = self._neighbours.get(self._parents[0]) if self._parents else None
@@ -323,7 +324,7 @@ class RplRouter:
             self._dao.schedule(now, self._dao_delay_s(previous, now))
             self._everybody_sends = False
         elif self._parents[1:2] != backup_before and self._dao.state is DaoState.CONFIRMED:
-            self._dao.schedule(now, self._profile.dao_delay_s * _UNHURRIED_DAO_DELAY)
+            self._dao.schedule(now, self._unhurried_s())
         self._advertise_rank(rank_before, now)
 
     def _dao_delay_s(self, previous: bytes | None, now: float) -> float:
@@ -333,7 +334,10 @@ class RplRouter:
         old = None if previous is None else self._neighbours.get(previous)
         if old is None or old.is_blocked(now) or previous not in self._candidates or not self._is_confirmed:
             return self._profile.dao_delay_s
-        return self._profile.dao_delay_s * _UNHURRIED_DAO_DELAY
+        return self._unhurried_s()
+
+    def _unhurried_s(self) -> float:
+        return max(self._profile.dao_delay_s * _UNHURRIED_DAO_DELAY, self._spread_s() / 2)
 
     def _trust_parents(self, now: float) -> None:
         for eui64 in self._parents:
@@ -358,19 +362,24 @@ class RplRouter:
     def _usable(self, now: float) -> list[Candidate]:
         """Candidates that acknowledge and, but for the present parent, have a lower rank than this node (8.2.2.4).
 
+        Where none is left, those will do that do not acknowledge but are heard: who is busy now is better than a branch
+        that poisons itself, asks for parents, and finds the same ones, all on the air that was too busy before.
         A detached node takes whoever it has heard since: its candidates are all fresh.
         """
         parent = self.parent
         if parent is None:
             return list(self._candidates.values())
-        usable = []
+        usable: list[Candidate] = []
+        busy: list[Candidate] = []
         for candidate in self._candidates.values():
             neighbour = self._neighbours.get(candidate.eui64)
-            if neighbour is None or neighbour.is_blocked(now):
+            if neighbour is None or not (candidate.rank < self.rank or candidate.eui64 == parent):
                 continue
-            if candidate.rank < self.rank or candidate.eui64 == parent:
+            if not neighbour.is_blocked(now):
                 usable.append(candidate)
-        return usable
+            elif not neighbour.is_gone(now):
+                busy.append(candidate)
+        return usable or busy
 
     def _next_unblocking(self, now: float) -> float:
         """When the first of the candidates that are out of the question now comes into it again."""
@@ -420,20 +429,13 @@ class RplRouter:
         own = self._port.own_address()
         return own[:8] + bytes((eui64[0] ^ 2,)) + eui64[1:]
 
-    def _dao_failed(self, now: float) -> None:
-        """The root does not answer: by another parent if there is one, else later."""
+    def _dao_failed(self) -> None:
+        """The root does not answer: later again.
+
+        The parent is not to blame, which acknowledges what it is given or fails by itself. Where it was blamed, a root
+        with more DAOs than it could acknowledge moved whole branches, and each move was another DAO.
+        """
         self._counters["dao_failed"] += 1
-        parent = self.parent
-        if parent is not None and len(self._usable(now)) > 1:
-            neighbour = self._neighbours.get(parent)
-            if neighbour is not None:
-                neighbour.block(now, self._profile.dis_interval_max_s)
-            self.link_failed(parent, now)
-            return
-        self._is_confirmed = False
-        if self._trickle is not None:
-            self._trickle.stop()
-        self._port.route_lost("the root does not acknowledge the DAO")
 
     def handle_dao_ack(self, ack: DaoAck, now: float) -> None:
         configuration = self._configuration
