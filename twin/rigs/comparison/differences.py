@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from twin.conformance.tables import Table
-from twin.rigs.comparison.finished import FinishedRun, ProfileRow
+from twin.rigs.comparison.finished import FinishedRun, Milestone, ProfileRow
 
 _METERED = ("load", "daily", "monthly")
 """Profiles whose rows stand at fixed instants; logs are compared by what they say, in their order."""
+
+_UNSOLICITED = ("event: meter-alarm",)
+"""What a meter sends by itself, whenever the air lets it: its place among what others asked for is a matter of time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ def compare(first: FinishedRun, second: FinishedRun) -> Comparison:
         _logs(first, second),
         _readings(first, second),
         _order("use-case events of each meter, in their order", _by_subject(first), _by_subject(second)),
+        _order("alarms of each meter, in their order", _alarms(first), _alarms(second)),
         _order("kinds of use-case events of the whole run, in their order", _phases(first), _phases(second)),
     )
     tables = (_durations(first, second), _waiting(first, second), _values(first, second))
@@ -98,17 +102,23 @@ def _readings(first: FinishedRun, second: FinishedRun) -> Agreement:
 
 
 def _by_subject(run: FinishedRun) -> list[object]:
-    ordered: dict[str, list[str]] = {}
-    for item in run.milestones:
-        ordered.setdefault(item.subject, []).append(item.what)
-    return [(subject, what) for subject in sorted(ordered) for what in ordered[subject]]
+    return _sorted_by_subject([item for item in run.milestones if item.what not in _UNSOLICITED])
+
+
+def _alarms(run: FinishedRun) -> list[object]:
+    return _sorted_by_subject([item for item in run.milestones if item.what in _UNSOLICITED])
+
+
+def _sorted_by_subject(milestones: list[Milestone]) -> list[object]:
+    """Stable: the order of each subject's own stays."""
+    return [(item.subject, item.what) for item in sorted(milestones, key=lambda item: item.subject)]
 
 
 def _phases(run: FinishedRun) -> list[object]:
     """The kinds of events as they followed each other, whichever meter came first among equals."""
     phases: list[object] = []
     for item in run.milestones:
-        if not phases or phases[-1] != item.what:
+        if item.what not in _UNSOLICITED and (not phases or phases[-1] != item.what):
             phases.append(item.what)
     return phases
 
