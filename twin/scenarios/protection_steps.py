@@ -205,7 +205,7 @@ async def close_is_refused_while_leaking(rig: Rig, record: Record, meter: str, l
     _measure_supply(record, "mended for good", again, "ok", connected=True)
 
 
-@step("the operator disconnects and reconnects a meter", timeout_s=600.0, requirement="SAF-6")
+@step("the operator disconnects and reconnects a meter", timeout_s=600.0)
 async def operator_switches(rig: Rig, record: Record, meter: str, line: int = 1) -> None:
     """REST, broker, concentrator, ciphered ACTION, relay; and the contacts read back."""
     target = rig.meter(meter)
