@@ -12,10 +12,13 @@ from images.agent.build import build_agent, protocol_version, sources_digest
 from images.dcu import board, flash, initramfs, nandsim, packages, program, rootfs
 from images.dcu.layout import OPT, ROOTFS
 from images.dcu.workshop import BuildError, Progress, Workshop, file_digest, missing_programs, tree_digest
+from protocols.errors import BadInputError
 
 GUEST_FILES = Path(__file__).with_name("guest")
 _DEVICE_TREE = "imx6ul-14x14-evk.dtb"
 _IMAGE_SEQUENCE = 0x4948_4D34
+_ZIMAGE_MAGIC_OFFSET, _ZIMAGE_MAGIC = 0x24, bytes.fromhex("18286f01")
+_DEVICE_TREE_MAGIC = bytes.fromhex("d00dfeed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ def build_image(
     `progress` is called with what is being done. Raises BuildError where a program, a package or a file is missing.
     """
     vendor = vendor or Vendor()
+    check_vendor(vendor)
     missing = missing_programs()
     if missing:
         raise BuildError(f"missing: {', '.join(missing)}; apt-get install {_packages_of(missing)}")
@@ -95,13 +99,32 @@ def _packages_of(programs: list[str]) -> str:
     return " ".join(sorted({PROGRAMS[name] for name in programs}))
 
 
+def check_vendor(vendor: Vendor) -> None:
+    """Raises BadInputError for a file that is not there, or is not what it should be."""
+    for path, offset, magic, what in (
+        (vendor.kernel, _ZIMAGE_MAGIC_OFFSET, _ZIMAGE_MAGIC, "no ARM zImage"),
+        (vendor.device_tree, 0, _DEVICE_TREE_MAGIC, "no compiled device tree (.dtb)"),
+    ):
+        if path is not None and _bytes_at(path, offset, len(magic)) != magic:
+            raise BadInputError(f"is {what}", file=str(path))
+    if vendor.modules is not None and not list(vendor.modules.glob("lib/modules/*/")):
+        raise BadInputError("has no lib/modules/VERSION: give the folder above lib", file=str(vendor.modules))
+
+
+def _bytes_at(path: Path, offset: int, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+    except OSError as error:
+        raise BadInputError(f"cannot be read: {error.strerror}", file=str(path)) from None
+
+
 def _vendor_digest(vendor: Vendor) -> str:
     parts = []
     for path in (vendor.kernel, vendor.device_tree, vendor.modules):
         if path is None:
             parts.append("none")
-        elif not path.exists():
-            raise BuildError(f"{path}: there is no such file")
         else:
             parts.append(tree_digest(path) if path.is_dir() else file_digest(path))
     return " ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import zlib
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from images.dcu import flash, nandsim, program
+from images.dcu.build import Vendor, build_image, check_vendor, default_cache
 from images.dcu.layout import BLOCK_BYTES, DUMP_BYTES, LEB_BYTES, PAGE_BYTES, PARTITIONS
-from images.dcu.workshop import BuildError, Workshop, find_program
+from images.dcu.workshop import BuildError, Workshop, find_program, missing_programs
+from protocols.errors import BadInputError
 
 
 def bitwise_hamming(step: bytes) -> bytes:
@@ -114,3 +117,43 @@ def test_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(BuildError, match=r"mkfs\.ubifs is missing: apt-get install mtd-utils"):
         find_program("mkfs.ubifs")
+
+
+def test_vendor_s_own_files_are_taken_if_they_are_what_they_should_be(tmp_path: Path) -> None:
+    kernel, tree, modules = tmp_path / "zImage", tmp_path / "board.dtb", tmp_path / "modules"
+    kernel.write_bytes(bytes(0x24) + bytes.fromhex("18286f01") + bytes(100))
+    tree.write_bytes(bytes.fromhex("d00dfeed") + bytes(100))
+    (modules / "lib/modules/4.1.15").mkdir(parents=True)
+    check_vendor(Vendor(kernel, tree, modules))
+    check_vendor(Vendor())
+
+
+@pytest.mark.parametrize(
+    ("field", "said"), [("kernel", "no ARM zImage"), ("device_tree", "no compiled device tree"), ("modules", "VERSION")]
+)
+def test_vendor_s_file_that_is_something_else_is_named(tmp_path: Path, field: str, said: str) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.mkdir() if field == "modules" else wrong.write_bytes(b"ELF, perhaps" * 10)
+    with pytest.raises(BadInputError, match=f"{wrong}.*{said}"):
+        check_vendor(Vendor(**{field: wrong}))
+    if field != "modules":
+        with pytest.raises(BadInputError, match="cannot be read: No such file"):
+            check_vendor(Vendor(**{field: tmp_path / "nothing"}))
+
+
+@pytest.mark.soak
+def test_image_is_the_same_bytes_from_two_empty_caches(tmp_path: Path) -> None:
+    """Everything but the packages is made twice, in folders of different names."""
+    missing = missing_programs()
+    if missing:
+        pytest.skip(f"the image needs {', '.join(missing)}")
+    digests = []
+    for name in ("one", "another"):
+        cache = tmp_path / name
+        cache.mkdir()
+        source = default_cache()
+        if (source / "packages.json").exists():
+            shutil.copy(source / "packages.json", cache)
+            (cache / "packages").symlink_to(source / "packages")
+        digests.append(build_image(cache, lambda what: None).digests())
+    assert digests[0] == digests[1]

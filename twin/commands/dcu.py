@@ -69,9 +69,18 @@ def build(
 
 
 @dcu.command()
-def boot(cold: _Cold = False, card: _Card = None, as_json: _Json = False) -> None:
+def boot(
+    cold: _Cold = False,
+    card: _Card = None,
+    kernel: _Kernel = None,
+    dtb: _DeviceTree = None,
+    modules: _Modules = None,
+    as_json: _Json = False,
+) -> None:
     """Start the concentrator, wait for its daemon, and show the hardware as the guest sees it."""
-    emulated = _prepared(people())
+    from images.dcu.build import Vendor
+
+    emulated = _prepared(people(), Vendor(kernel, dtb, modules))
 
     async def main() -> tuple[float, HardwareProfile]:
         from twin.rigs.qemu.hardware import read_profile
@@ -90,12 +99,23 @@ def shell(
     command: Annotated[str | None, typer.Option("--command", "-c", help="Run this, and end.")] = None,
     cold: _Cold = False,
     card: _Card = None,
+    kernel: _Kernel = None,
+    dtb: _DeviceTree = None,
+    modules: _Modules = None,
 ) -> None:
-    """A shell on the concentrator's console. Ctrl-] ends it, and cuts the power."""
-    emulated = _prepared(people())
+    """A shell on the concentrator's console. Ctrl-] ends it, and cuts the power.
+
+    With -c, what the command says goes to stdout, and `twin` ends with 1 if it failed in the guest.
+    """
+    from images.dcu.build import Vendor
+
     if command is None and not sys.stdin.isatty():
         raise typer.BadParameter("no terminal here: give a command with -c")
-    asyncio.run(_shell(emulated, command, cold=cold, card=card))
+    emulated = _prepared(people(), Vendor(kernel, dtb, modules))
+    status = asyncio.run(_shell(emulated, command, cold=cold, card=card))
+    if status:
+        people().print(f"[red]the command ended with {status} in the guest[/]")
+        raise typer.Exit(1)
 
 
 def _prepared(console: Console, vendor: Vendor | None = None, renew: bool = False) -> Emulated:
@@ -145,13 +165,16 @@ def _put_in(emulated: Emulated, card: Path, cold: bool) -> bool:
     return not cold
 
 
-async def _shell(emulated: Emulated, command: str | None, *, cold: bool, card: Path | None) -> None:
+async def _shell(emulated: Emulated, command: str | None, *, cold: bool, card: Path | None) -> int:
+    """Gives the status of `command` in the guest, 0 for a person's session."""
     async with _running(emulated, cold=cold, card=card) as (machine, ready_s):
         if command is not None:
-            write_result(await machine.console.run(command, timeout_s=600))
-            return
+            done = await machine.console.execute(command, timeout_s=600)
+            write_result(done.output)
+            return done.status
         people().print(f"[dim]ready after {ready_s:.1f} s; Ctrl-] ends[/]")
         await _interact(machine.line("console").write, machine.console.follow)
+    return 0
 
 
 async def _interact(write: Callable[[bytes], None], follow: Callable[[Callable[[bytes], None]], None]) -> None:

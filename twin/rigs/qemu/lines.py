@@ -8,6 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,14 @@ def bridge(line: SerialSocket, device: ByteLink) -> None:
     device.on_data(line.write)
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A shell command that has ended."""
+
+    output: str
+    status: int
+
+
 class Console:
     """The guest's console: its text, and a shell on it."""
 
@@ -107,15 +116,19 @@ class Console:
 
     async def run(self, command: str, *, timeout_s: float = 30.0) -> str:
         """The output of a shell command in the guest. Raises RigError if it fails, or does not end in time."""
+        done = await self.execute(command, timeout_s=timeout_s)
+        if done.status:
+            raise RigError(f"`{command}` in the guest ended with {done.status}: {done.output.strip()[-300:]}")
+        return done.output
+
+    async def execute(self, command: str, *, timeout_s: float = 30.0) -> Done:
+        """Run a shell command in the guest, whatever its status. Raises RigError if it does not end in time."""
         async with self._turn:
             number = next(self._numbers)
             # The mark is put together by the shell, so that the echo of the command does not contain it.
             self._line.write(f"\necho @{number}'<@'; {command}; echo @{number}\">$?@\"\n".encode())
             found = await self.wait_for(rf"(?s)@{number}<@\r?\n(.*?)@{number}>(\d+)@", timeout_s=timeout_s)
-        output = found[1].replace("\r\n", "\n")
-        if found[2] != "0":
-            raise RigError(f"`{command}` in the guest ended with {found[2]}: {output.strip()[-300:]}")
-        return output
+        return Done(found[1].replace("\r\n", "\n"), int(found[2]))
 
 
 class MaintenanceLine:
