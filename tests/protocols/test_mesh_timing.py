@@ -221,6 +221,24 @@ def test_an_answer_of_the_root_is_waited_for_longer_in_a_large_mesh() -> None:
     assert BENCH.dao_ack_wait_s(400) == 5 * BENCH.dao_ack_timeout_s
 
 
+def test_a_node_whose_parents_go_on_changing_tells_it_ever_less_often() -> None:
+    sender, now, sent_at = DaoSender(BENCH, random.Random(1)), 0.0, []
+    for _ in range(6):
+        sender.schedule(now, 0.0)
+        assert sender.deadline is not None
+        now = sender.deadline
+        assert sender.handle(now, 1) is DaoOutcome.SEND
+        sent_at.append(now)
+    gaps = [b - a for a, b in pairwise(sent_at)]
+    assert gaps == [0.0, *(BENCH.dao_ack_timeout_s * factor for factor in (1, 3, 7, 15))]
+    now += 17 * BENCH.dao_ack_timeout_s
+    sender.schedule(now, 0.0)
+    assert sender.deadline == now
+    assert sender.handle(now, 1) is DaoOutcome.SEND
+    sender.schedule(now, 0.0)
+    assert sender.deadline == now
+
+
 def test_an_earlier_dao_is_not_put_off() -> None:
     sender = DaoSender(BENCH, random.Random(1))
     sender.schedule(0.0, 0.1)

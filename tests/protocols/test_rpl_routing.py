@@ -366,3 +366,65 @@ def test_a_better_parent_is_told_to_the_root_without_hurry() -> None:
     """Neighbours that change at the same DIO do not all tell it at once: by the old parent the root still has a way."""
     delays_s = [told_after_s(seed) for seed in range(1, 21)]
     assert 4 * BENCH.dao_delay_s < max(delays_s) <= 8 * BENCH.dao_delay_s
+
+
+class RouterBench:
+    """A router that hears parents 1 and up; the root never answers it."""
+
+    def __init__(self, *parents: int) -> None:
+        self.port, self.neighbours = RouterPort(), NeighbourTable(-100.0)
+        self.counters: Counter[str] = Counter()
+        self.router = RplRouter(self.port, self.neighbours, BENCH, random.Random(1), self.counters)
+        self.router.start(0.0)
+        for number in parents:
+            self.hear(number, 1.0)
+        self.run(3.0)
+
+    def hear(self, number: int, now: float) -> None:
+        configuration = DodagConfiguration(BENCH.dio_interval_min, BENCH.dio_doublings, 0, 240, 120)
+        prefix = PrefixInformation(address(0))
+        etx_128 = 128 * number
+        self.neighbours.hear(node(number), -60.0, now)
+        dio = Dio(0, 1, 128 + etx_128, 1, address(0), etx_128, configuration=configuration, prefix=prefix)
+        self.router.handle_dio(node(number), dio, now)
+
+    def fail(self, number: int, now: float) -> None:
+        neighbour = self.neighbours.get(node(number))
+        assert neighbour is not None
+        neighbour.block(now, 16.0)
+        self.router.link_failed(node(number), now)
+
+    def run(self, end_s: float) -> None:
+        while (at := self.router.next_deadline()) is not None and at <= end_s:
+            self.router.handle_timer(at)
+
+
+def test_a_busy_parent_is_kept_where_there_is_no_other_and_a_silent_one_is_not() -> None:
+    bench = RouterBench(1)
+    assert bench.port.parent == node(1)
+    neighbour = bench.neighbours.get(node(1))
+    assert neighbour is not None
+    neighbour.block(4.0, 16.0)
+    bench.neighbours.hear(node(1), -60.0, 4.5)
+    bench.router.link_failed(node(1), 5.0)
+    assert bench.port.parent == node(1)
+    bench.fail(1, 6.0)
+    assert bench.port.parent is None
+
+
+def test_another_parent_is_preferred_to_a_busy_one() -> None:
+    bench = RouterBench(1, 2)
+    neighbour = bench.neighbours.get(node(1))
+    assert neighbour is not None
+    neighbour.block(4.0, 16.0)
+    bench.neighbours.hear(node(1), -60.0, 4.5)
+    bench.router.link_failed(node(1), 5.0)
+    assert bench.port.parent == node(2)
+
+
+def test_a_root_that_does_not_answer_is_not_the_parents_fault() -> None:
+    bench = RouterBench(1, 2)
+    bench.run(200.0)
+    assert bench.counters["dao_failed"] >= 1
+    assert bench.port.parent == node(1)
+    assert len(bench.port.daos) > 1 + BENCH.dao_retries
