@@ -42,7 +42,26 @@ def test_the_village_works_while_its_radios_hop(tmp_path: Path) -> None:
 @pytest.mark.requirement("NET-2")
 @pytest.mark.parametrize("seed", range(1, 21))
 def test_a_hundred_meters_heal_whatever_the_seed(tmp_path: Path, seed: int) -> None:
-    play(tmp_path, "mesh-healing", "relays=5", seed=seed)
+    play(tmp_path, "mesh-healing", "relays=5", "readings=100", seed=seed)
+
+
+@pytest.mark.soak
+@pytest.mark.requirement("NET-2")
+def test_none_of_a_thousand_readings_over_lossy_links_is_lost_silently(tmp_path: Path) -> None:
+    play(tmp_path, "mesh-healing", "relays=1", "readings=1000")
+
+
+@pytest.mark.requirement("NET-1")
+@pytest.mark.parametrize(
+    ("seed", "setting"),
+    [
+        pytest.param(seed, setting, marks=() if seed == 3 else pytest.mark.soak)
+        for setting in ("radio.hopping=true", "radio.security=certificates")
+        for seed in range(1, 21)
+    ],
+)
+def test_the_village_passes_hopping_and_with_certificates(tmp_path: Path, seed: int, setting: str) -> None:
+    play(tmp_path, "village", setting, seed=seed)
 
 
 @pytest.mark.soak
@@ -62,12 +81,18 @@ def test_a_town_of_300_is_not_congested_while_it_grows(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_a_town_of_500_repeats_itself(tmp_path: Path) -> None:
-    runs = []
-    for name in ("first", "again"):
-        run = twin_run(tmp_path / name, "mesh-scale", "--set", "nodes=500", "--set", "hours=2")
-        runs.append((run.folder / "events.jsonl").read_bytes())
-    assert runs[0] == runs[1]
+@pytest.mark.requirement("VEND-3")
+def test_a_town_of_500_leaves_the_same_bytes_whatever_surrounds_it(tmp_path: Path) -> None:
+    """The same folder, so that the command in the report is the same too."""
+    settings = ("nodes=500", "hours=1", "fleet.installed_every_s=2", "capture=true")
+    kept: list[dict[str, bytes]] = []
+    for surroundings in ({"PYTHONHASHSEED": "1", "TZ": "UTC"}, {"PYTHONHASHSEED": "4242", "TZ": "Asia/Kathmandu"}):
+        words = [word for setting in settings for word in ("--set", setting)]
+        run = twin_run(tmp_path / "town", "mesh-scale", *words, **surroundings)
+        assert run.status == 0, run.stderr
+        kept.append({name: (run.folder / name).read_bytes() for name in ("air.pcap", "events.jsonl", "report.json")})
+    for name, content in kept[0].items():
+        assert content == kept[1][name], name
 
 
 def test_a_fleet_has_as_many_meters_as_were_asked_for_around_the_concentrator() -> None:
