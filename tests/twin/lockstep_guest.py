@@ -23,6 +23,8 @@ class ScriptedGuest:
     version: int = 1
     ends_at_ns: int = NEVER_NS
     hangs_at_ns: int = NEVER_NS
+    starved: int = 0
+    """How many limits pass before it is given time to run."""
     ended: int = -1
     cpu_s: float = 0.0
     waited_s: float = 0.0
@@ -48,6 +50,11 @@ class ScriptedGuest:
     def status(self) -> int | None:
         return 0
 
+    def processor_s(self) -> float:
+        """A guest that hangs is busy doing so, one that starves has had no time at all."""
+        self.cpu_s += 1000.0 if self._now_ns >= self.hangs_at_ns else 0.0
+        return self.cpu_s
+
     def kill(self) -> None:
         self._answer = None
 
@@ -67,11 +74,14 @@ class ScriptedGuest:
                 raise AssertionError(f"no {type(message).__name__} was due")
 
     def receive(self, ended: int, limit_s: float) -> Message:
-        answer, self._answer = self._answer, None
         if self._now_ns >= self.ends_at_ns:
             raise GuestGoneError
         if self._now_ns >= self.hangs_at_ns:
             raise GuestSilentError
+        if self.starved:
+            self.starved -= 1
+            raise GuestSilentError
+        answer, self._answer = self._answer, None
         assert answer is not None
         return answer
 

@@ -183,6 +183,14 @@ def test_a_guest_that_fails_is_off_and_said_to_be(tmp_path: Path, guest: Scripte
     assert [said in str(error) for error in bench.failures] == [True]
 
 
+def test_a_guest_that_the_host_leaves_no_time_is_waited_for(tmp_path: Path) -> None:
+    guest = ScriptedGuest(speaks={NS_PER_S: b"late, but right"}, starved=5)
+    bench = Bench(guest, tmp_path)
+    bench.run(2.0)
+    assert bench.outputs == [(1.0, b"late, but right")]
+    assert bench.failures == []
+
+
 def test_two_nodes_cannot_keep_step_with_one_loop(tmp_path: Path) -> None:
     bench = Bench(ScriptedGuest(), tmp_path)
     bench.node.power_on(OPTIONS, bytes(ENTROPY_BYTES), 0)

@@ -46,16 +46,21 @@ class Pipes:
     def receive(self, ended: int, limit_s: float) -> Message:
         """The next message. `ended` is a descriptor that becomes readable when the emulator has ended.
 
-        Raises GuestSilentError, GuestGoneError, or RemoteProtocolError for bytes that are no message.
+        Raises GuestSilentError, after which it may be asked again, GuestGoneError, or RemoteProtocolError for bytes
+        that are no message.
         """
         started = time.perf_counter()
         try:
-            head = self._take(HEAD_BYTES, ended, started + limit_s)
-            return decode(head + self._take(body_bytes(head), ended, started + limit_s))
+            self._fill(HEAD_BYTES, ended, started + limit_s)
+            size = HEAD_BYTES + body_bytes(self._buffer[:HEAD_BYTES])
+            self._fill(size, ended, started + limit_s)
+            message, self._buffer = self._buffer[:size], self._buffer[size:]
+            return decode(message)
         finally:
             self.waited_s += time.perf_counter() - started
 
-    def _take(self, size: int, ended: int, deadline: float) -> bytes:
+    def _fill(self, size: int, ended: int, deadline: float) -> None:
+        """Until that many bytes are there. What has come stays if it does not succeed."""
         poll = select.poll()
         poll.register(self._in, select.POLLIN)
         poll.register(ended, select.POLLIN)
@@ -71,8 +76,6 @@ class Pipes:
             else:
                 # The writing end was closed and the emulator is about to end, or the agent opens its pipe again.
                 select.select([ended], [], [], min(0.01, max(left_s, 0)))
-        taken, self._buffer = self._buffer[:size], self._buffer[size:]
-        return taken
 
     def close(self) -> None:
         os.close(self._in)

@@ -31,7 +31,7 @@ _BOOT_GUEST_S = 120
 _SLEEP_NS = 60_000_000_000
 """How long the guest sleeps while it is saved: long enough to be caught asleep, and skipped at every start."""
 _FACTORY_UTC_S = 1_767_225_600.0
-_MADE_BY = ("emulator.py", "pipes.py", "protocol.py", "snapshot.py")
+_MADE_BY = ("emulator.py", "protocol.py", "snapshot.py")
 """Modules that a snapshot depends on."""
 _ATTEMPTS = 3
 _SHOWN_CHARACTERS = 2000
