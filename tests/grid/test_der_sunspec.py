@@ -253,3 +253,40 @@ def test_entering_service_outside_the_frequencies_of_the_standard_is_refused(pat
     answer = device.write(BASE_ADDRESS + placed.offset, to_registers(placed.point.spec, raw))
     assert answer is Answer.ILLEGAL_VALUE
     assert device.inverter.settings.enter.low_hz == 49.58
+
+
+_WRITES: dict[int, tuple[str, float]] = {
+    1: ("DA", 7), 702: ("WMax", 4500), 703: ("ESDlyTms", 120), 704: ("WMaxLimPct", 70.0), 705: ("Ena", 1),
+    706: ("Ena", 1), 707: ("Ena", 0), 708: ("Ena", 0), 709: ("Ena", 0), 710: ("Ena", 0), 711: ("Ena", 0),
+    712: ("Ena", 1),
+}  # fmt: skip
+"""A point of every model that can be written, and a value that is not the default; 701, 713 and 714 only measure."""
+
+
+@pytest.mark.requirement("GRID-5")
+def test_an_independent_client_reads_every_model_and_writes_every_one_that_can_be() -> None:
+    inverter = Inverter(PROFILES["ieee1547-50"], Category.II)
+    inverter.step(GridPoint(1.0, 50.0), 0.02)
+    device = SunSpecDevice(inverter, unit=7)
+
+    def visit(client: Any) -> None:
+        for number in MODELS:
+            model = client.models[number][0]
+            model.read()
+            assert model.ID.value == number
+            if number not in _WRITES:
+                continue
+            name, value = _WRITES[number]
+            getattr(model, name).cvalue = value
+            model.write()
+            model.read()
+            assert getattr(model, name).cvalue == pytest.approx(value), (number, name)
+
+    _with_client(device, visit)
+    assert set(MODELS) - set(_WRITES) == {701, 713, 714}
+    settings_now = inverter.settings
+    assert (settings_now.maximum_w, settings_now.enter.delay_s, settings_now.power.limit_pct) == (4500, 120, 70)
+    assert settings_now.trips_enabled == (False, False, False, False)
+    assert (settings_now.volt_var.enabled, settings_now.volt_watt.enabled, settings_now.watt_var.enabled) == (True,) * 3
+    assert not settings_now.droop.enabled
+    assert device.refused == 0
