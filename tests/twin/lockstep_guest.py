@@ -23,6 +23,8 @@ class ScriptedGuest:
     version: int = 1
     ends_at_ns: int = NEVER_NS
     hangs_at_ns: int = NEVER_NS
+    loses_bytes: int = 0
+    """Of what is delivered to it: its device never gets them."""
     starved: int = 0
     """How many limits pass before it is given time to run."""
     ended: int = -1
@@ -109,4 +111,4 @@ class ScriptedGuest:
 
     def _report(self, records: tuple[Record, ...]) -> Report:
         quiet_ns = 0 if records else min(self._plans, default=NEVER_NS)
-        return Report(self._now_ns, quiet_ns, self._in, self._out, records=records)
+        return Report(self._now_ns, quiet_ns, max(self._in - self.loses_bytes, 0), self._out, records=records)

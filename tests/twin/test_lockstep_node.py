@@ -191,6 +191,14 @@ def test_a_guest_that_the_host_leaves_no_time_is_waited_for(tmp_path: Path) -> N
     assert bench.failures == []
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_byte_that_is_lost_in_the_guest_is_noticed(tmp_path: Path, lost: int) -> None:
+    bench = Bench(ScriptedGuest(loses_bytes=lost), tmp_path)
+    bench.send_at(1.0, b"five!")
+    bench.run(5.0)
+    assert (bench.node.tally.disagreements > 0) is bool(lost)
+
+
 def test_two_nodes_cannot_keep_step_with_one_loop(tmp_path: Path) -> None:
     bench = Bench(ScriptedGuest(), tmp_path)
     bench.node.power_on(OPTIONS, bytes(ENTROPY_BYTES), 0)
