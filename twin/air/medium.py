@@ -22,11 +22,11 @@ from protocols.ports import Timers
 from twin.air.interference import Interferer, Span, survival_probability
 from twin.air.obstacles import Position
 from twin.air.propagation import CAPTURE_RATIO_DB, DEFAULT_TX_POWER_DBM, Propagation, milliwatts
+from twin.air.space import HOPELESS_MARGIN, Space
 from twin.air.stations import WEAKEST_DBM, Link, RadioUser, Station, Transmission
-from twin.air.statistics import LinkStatistics, Loss
+from twin.air.statistics import Loss
 
 _CERTAIN = 1.0 - 1e-12
-_HOPELESS_MARGIN = 0.05
 _LONGEST_PSDU_BYTES = 2047
 
 
@@ -49,7 +49,8 @@ class Medium:
         """Seconds that a PSDU of so many bytes, FCS included, is on the air."""
         self.channel_count = channel_count
         self.sensitivity_mw = milliwatts(propagation.sensitivity_dbm)
-        self.stations: list[Station] = []
+        self._space = Space(propagation)
+        self.stations = self._space.stations
         self.on_air: list[Callable[[Transmission], None]] = []
         """Called with each transmission when it begins."""
         self.before_air: Callable[[Station, bytes, int], list[tuple[bytes, float]]] | None = None
@@ -60,9 +61,6 @@ class Medium:
         self._capture_ratio = milliwatts(capture_ratio_db)
         self._active: dict[int, list[Transmission]] = {}
         self._interferers: list[Interferer] = []
-        self._extra_loss_db: dict[tuple[Station, Station], float] = {}
-        self._configured_loss: dict[tuple[Station, Station], float] = {}
-        self._retired: dict[tuple[Station, Station], LinkStatistics] = {}
 
     # stations and links
 
@@ -71,71 +69,24 @@ class Medium:
     ) -> Station:
         """Add a transceiver. Set its `user` before anything is sent."""
         station = Station(self, len(self.stations), name, identity, position, tx_power_dbm)
-        self.stations.append(station)
-        for other in self.stations:
-            other.vicinity = None
-            if other.links is not None:
-                self._append_link(other, station, other.links)
+        self._space.attach(station)
         return station
-
-    def _vicinity_of(self, station: Station) -> frozenset[Station]:
-        """Stations that somebody may hear together with this one; frames of others cannot disturb each other."""
-        if station.vicinity is None:
-            reach_m = 2.0 * self.propagation.range_m
-            station.vicinity = frozenset(
-                other for other in self.stations if station.position.distance_m(other.position) <= reach_m
-            )
-        return station.vicinity
 
     def links_of(self, sender: Station) -> list[Link]:
         """Who can hear `sender`, in order of attachment."""
-        if sender.links is None:
-            sender.links = []
-            for receiver in self.stations:
-                self._append_link(sender, receiver, sender.links)
-        return sender.links
-
-    def _append_link(self, sender: Station, receiver: Station, links: list[Link]) -> None:
-        if receiver is sender or sender.position.distance_m(receiver.position) > self.propagation.range_m:
-            return
-        link = Link(
-            receiver,
-            self._pair_dbm(sender, receiver),
-            self.propagation.sensitivity_dbm,
-            self._configured_loss.get((sender, receiver), 0.0),
-        )
-        if link.margin < _HOPELESS_MARGIN:
-            return
-        kept = self._retired.pop((sender, receiver), None)
-        if kept is not None:
-            link.statistics = kept
-        links.append(link)
-
-    def _pair_dbm(self, sender: Station, receiver: Station) -> float:
-        received_dbm = self.propagation.received_dbm(
-            sender.tx_power_dbm, sender.position, receiver.position, (sender.identity, receiver.identity)
-        )
-        return received_dbm - self._extra_loss_db.get((sender, receiver), 0.0)
+        return self._space.links_of(sender)
 
     def changed(self) -> None:
         """Positions, obstacles or powers changed: links are worked out anew, their counters stay."""
-        for sender in self.stations:
-            for link in sender.links or ():
-                self._retired[sender, link.receiver] = link.statistics
-            sender.links = sender.vicinity = None
-            sender.heard_mw.clear()
+        self._space.changed()
 
     def set_configured_loss(self, sender: Station, receiver: Station, probability: float) -> None:
         """Lose that share of the frames from `sender` that `receiver` would have got."""
-        self._configured_loss[sender, receiver] = probability
-        for link in sender.links or ():
-            if link.receiver is receiver:
-                link.configured_loss = probability
+        self._space.set_configured_loss(sender, receiver, probability)
 
     def set_extra_loss_db(self, sender: Station, receiver: Station, loss_db: float) -> None:
         """Attenuate one direction of one pair, on top of what space does."""
-        self._extra_loss_db[sender, receiver] = loss_db
-        self.changed()
+        self._space.set_extra_loss_db(sender, receiver, loss_db)
 
     # power
 
@@ -211,7 +162,7 @@ class Medium:
         power = receiver.heard_mw.get(sender)
         if power is None:
             near = sender.position.distance_m(receiver.position) <= self.propagation.range_m
-            power = milliwatts(self._pair_dbm(sender, receiver)) if near else 0.0
+            power = milliwatts(self._space.pair_dbm(sender, receiver)) if near else 0.0
             receiver.heard_mw[sender] = power
         return power
 
@@ -252,7 +203,7 @@ class Medium:
                 continue
             received_dbm = self.propagation.received_dbm(power_dbm, origin, receiver.position, None)
             link = Link(receiver, received_dbm, self.propagation.sensitivity_dbm, 0.0)
-            if link.margin >= _HOPELESS_MARGIN:
+            if link.margin >= HOPELESS_MARGIN:
                 links.append(link)
         now = self.timers.time()
         airtime_s = self.airtime_s(len(psdu))
@@ -275,7 +226,7 @@ class Medium:
         end_s = now + (airtime_s * self.channel_count if channel == ALL_CHANNELS else airtime_s)
         links = station.links
         if links is None:
-            links = self.links_of(station)
+            links = self._space.links_of(station)
         transmission = Transmission(
             station, station.position, station.tx_power_dbm, psdu, channel, now, airtime_s, end_s, links
         )
@@ -303,7 +254,7 @@ class Medium:
 
     def _note_overlaps(self, transmission: Transmission, others: Iterable[Transmission]) -> None:
         sender = transmission.sender
-        vicinity = None if sender is None else self._vicinity_of(sender)
+        vicinity = None if sender is None else self._space.vicinity_of(sender)
         for other in others:
             if vicinity is not None and other.sender is not None and other.sender not in vicinity:
                 continue

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from protocols.mesh.mac import ALL_CHANNELS
+from protocols.ports import Timers
 from twin.air.obstacles import Position
 from twin.air.propagation import delivery_probability, milliwatts
 from twin.air.statistics import LinkStatistics, NodeStatistics
-
-if TYPE_CHECKING:
-    from twin.air.medium import Medium
 
 WEAKEST_DBM = -128
 """The least signal strength that is reported."""
@@ -113,11 +111,34 @@ class Transmission:
         return start_s, start_s + self.airtime_s
 
 
+class Surroundings(Protocol):
+    """The medium as its stations see it."""
+
+    timers: Timers
+    sensitivity_mw: float
+
+    def energy_mw(self, station: Station, channel: int) -> float:
+        """Power of everything on the channel now, as the station receives it."""
+        ...
+
+    def is_receiving(self, station: Station) -> bool:
+        """See `Station.is_receiving`."""
+        ...
+
+    def transmit(self, station: Station, psdu: bytes, channel: int) -> float:
+        """See `Station.transmit`."""
+        ...
+
+    def power_off(self, station: Station) -> None: ...
+
+    def power_on(self, station: Station) -> None: ...
+
+
 class Station:
     """A transceiver at a place: the `Phy` of one MAC."""
 
     def __init__(
-        self, medium: Medium, index: int, name: str, identity: bytes, position: Position, tx_power_dbm: float
+        self, medium: Surroundings, index: int, name: str, identity: bytes, position: Position, tx_power_dbm: float
     ) -> None:
         self.medium = medium
         self.index = index
