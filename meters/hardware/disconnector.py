@@ -7,12 +7,14 @@ from collections.abc import Callable
 from meters.hardware.metrology import Metrology
 from meters.hardware.relay import Relay, RelayModel
 from meters.hardware.world import World
+from protocols.errors import BadInputError
 
 
 class Disconnector:
     """Relays of the lines 1 to `len(relays)`. The firmware has the relays and `is_closed`, the rest is the bench's.
 
-    The load behind the meter is spread evenly over its lines: what an open line does not take, is not counted.
+    The load behind the meter is spread evenly over its lines: what an open line does not take, is not counted. Verbs on
+    a line or a pole that there is not raise BadInputError.
     """
 
     def __init__(
@@ -43,7 +45,10 @@ class Disconnector:
 
     def weld(self, line: int = 1, pole: str | None = None) -> None:
         """A pole of a line, or all of them, stay shut, whatever the coils do."""
-        self._relay(line).weld(*(() if pole is None else (pole,)))
+        relay = self._relay(line)
+        if pole is not None and pole not in relay.poles:
+            raise BadInputError(f"no pole {pole!r}; there are {', '.join(relay.poles)}", key="pole")
+        relay.weld(*(() if pole is None else (pole,)))
 
     def free(self, line: int = 1) -> None:
         self._relay(line).free()
@@ -55,7 +60,7 @@ class Disconnector:
 
     def _relay(self, line: int) -> Relay:
         if not 1 <= line <= len(self.relays):
-            raise ValueError(f"no line {line}; this meter has 1 to {len(self.relays)}")
+            raise BadInputError(f"no line {line}; this meter has 1 to {len(self.relays)}", key="line")
         return self.relays[line - 1]
 
     def _settled_s(self) -> float:

@@ -59,7 +59,7 @@ _PARTS: dict[str, tuple[type, tuple[str, ...]]] = {
     ),
     "disconnector": (Disconnector, ("is_closed", "weld", "free", "press_button")),
 }
-_JSON_NAMES = {int: "integer", float: "number", bool: "boolean", types.NoneType: "null"}
+_JSON_NAMES = {int: "integer", float: "number", bool: "boolean", str: "string", types.NoneType: "null"}
 
 
 class VerbError(BadInputError):
