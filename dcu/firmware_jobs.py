@@ -19,7 +19,7 @@ from dcu.registry import Registry
 from dcu.sessions import Sessions
 from dcu.storage import Storage, StorageError
 from dcu.tasks import TaskGroup
-from protocols.errors import RemoteProtocolError
+from protocols.errors import RemoteProtocolError, TwinError
 from protocols.firmware.faults import FirmwareError
 from protocols.firmware.file import TrustedKeys
 from protocols.headend.firmware import CampaignPhase, FirmwareCampaign, FirmwareChunk, FirmwareReport, MeterProgress
@@ -131,6 +131,9 @@ class FirmwareJobs:
                 await self._campaign(record)
             except FirmwareError as error:
                 self._refuse(record, str(error))
+            except TwinError as error:
+                _LOG.exception("campaign %s failed", record.order.id)
+                self._refuse(record, f"it cannot be carried out: {error}")
             finally:
                 reporter.cancel()
             self._forget(record)

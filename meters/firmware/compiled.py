@@ -18,6 +18,9 @@ from protocols.dlms.server import AssociationConfig
 
 INSTANCES: dict[AssociationName, int] = {name: number for number, name in enumerate(ASSOCIATION_NAMES, 1)}
 """Group E of each association's own object 0-0:40.0.E*255."""
+_PDU_BYTES = 1024
+_BROADCAST_PDU_BYTES = 1390
+"""There is no block transfer in what nobody answers: an image block comes in one APDU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class CompiledModel:
                 instance=INSTANCES[name],
                 ciphered=settings.mechanism in ("high", "broadcast"),
                 pre_established=settings.mechanism == "broadcast",
+                max_receive_pdu_bytes=_BROADCAST_PDU_BYTES if settings.mechanism == "broadcast" else _PDU_BYTES,
             )
             for name, settings in self.model.associations.items()
         }
