@@ -32,6 +32,7 @@ _DAY_RECORD = "collected-day"
 _DAY_S = 86_400
 _LONGEST_SLEEP_S = 600.0
 """The concentrator's clock may be corrected while it waits for midnight."""
+_FULL_RETRY_S = 600.0
 _RETRY_S = 30.0
 _LATE = 1.5
 """Periods between two rows from which one is missing."""
@@ -127,8 +128,8 @@ class Collector:
         while True:
             today = self._day_due()
             if today > (self._last_day() or 0):
-                await self.collect()
-                self._note_day(today)
+                if not await self.collect() or not self._note_day(today):
+                    await asyncio.sleep(_FULL_RETRY_S)
             else:
                 await asyncio.sleep(min(self._seconds_to_next(), _LONGEST_SLEEP_S))
 
@@ -144,14 +145,17 @@ class Collector:
         stored = self._storage.read(_DAY_RECORD)
         return None if stored is None else int.from_bytes(stored, "big")
 
-    def _note_day(self, day: int) -> None:
+    def _note_day(self, day: int) -> bool:
+        """Whether flash has taken it."""
         try:
             self._storage.write(_DAY_RECORD, day.to_bytes(4, "big"))
         except StorageError as error:
             _LOG.error("the day of the last collection is not kept: %s", error)
+            return False
+        return True
 
-    async def collect(self) -> None:
-        """Fill the gaps of every meter, and make a bundle of all that is there."""
+    async def collect(self) -> bool:
+        """Fill the gaps of every meter, and make a bundle of all that is there; False if flash has no room for it."""
         meters = [meter for meter in self._registry.meters() if meter.identity is not None]
         self._trace("dcu-collection", state="begins", meters=len(meters))
         troubles = await asyncio.gather(*(self._complete(meter) for meter in meters))
@@ -160,8 +164,9 @@ class Collector:
             for meter, trouble in zip(meters, troubles, strict=True)
             if trouble and meter.identity is not None
         }
-        self._make_bundle(troubled)
+        is_kept = self._make_bundle(troubled)
         self._trace("dcu-collection", state="done", meters=len(meters), troubled=len(troubled))
+        return is_kept
 
     async def _complete(self, meter: Meter) -> str:
         """Pull what a meter has and the buffer has not; why that failed, empty if it did not."""
@@ -234,7 +239,7 @@ class Collector:
 
     # the bundle
 
-    def _make_bundle(self, troubled: dict[str, str]) -> None:
+    def _make_bundle(self, troubled: dict[str, str]) -> bool:
         taken = self._buffer.snapshot()
         tables: dict[str, list[Table]] = {serial: [] for serial in troubled}
         pushed: Counter[str] = Counter()
@@ -263,6 +268,8 @@ class Collector:
             self.counters["storage_errors"] += 1
             _LOG.error("no bundle today: %s", error)
             self._trace("dcu-storage-error", record="bundle", error=str(error))
+            return False
+        return True
 
 
 def _times(layout: TableLayout, buffered: BufferedTable) -> list[float]:

@@ -57,6 +57,7 @@ from protocols.ports import ByteLink, KeySource, Trace
 
 _LOG = logging.getLogger(__name__)
 _START_COUNT = "start-count"
+EVENT_STORAGE_FULL, EVENT_STORAGE_TAKES = "storage-full", "storage-takes-again"
 
 
 class Dcu:
@@ -96,8 +97,9 @@ class Dcu:
         start_count = _count_start(storage)
         self.registry = Registry(storage, trace, max_meters=config.max_meters)
         self._outbox = Outbox(
-            uplink, storage, limit_bytes=config.outbox_limit_bytes, trace=trace, on_confirmed=self._drained
-        )
+            uplink, storage, limit_bytes=config.outbox_limit_bytes, trace=trace, on_confirmed=self._drained,
+            on_storage=self._storage_changed,
+        )  # fmt: skip
         self._headend = Headend(
             config.dcu_id,
             uplink,
@@ -427,6 +429,10 @@ class Dcu:
 
     def _meter_changed(self, meter: Meter) -> None:
         self._access.changed(meter)
+
+    def _storage_changed(self, reason: str) -> None:
+        """Flash refuses records, or takes them again: what cannot be kept is still sent."""
+        self.report(EVENT_STORAGE_FULL if reason else EVENT_STORAGE_TAKES, {"reason": reason} if reason else {})
 
     def _drained(self, _identifier: str) -> None:
         self._headend.drained()

@@ -100,7 +100,8 @@ class _State:
 class Outbox:
     """Messages in the order in which they were put, at most `window` of them handed to the uplink at a time.
 
-    `on_confirmed(identifier)` is called when the broker has a message.
+    `on_confirmed(identifier)` is called when the broker has a message; `on_storage(reason)` when the storage refuses, and
+    with an empty reason when it takes again.
     """
 
     def __init__(
@@ -112,12 +113,14 @@ class Outbox:
         trace: Trace,
         window: int = 16,
         on_confirmed: Callable[[str], None] | None = None,
+        on_storage: Callable[[str], None] | None = None,
     ) -> None:
         self._uplink = uplink
         self._limit_bytes = limit_bytes
         self._trace = trace
         self._window = window
         self._on_confirmed = on_confirmed
+        self._on_storage = on_storage
         self._state = _State()
         self._is_open = False
         self._is_sealed = False
@@ -243,9 +246,16 @@ class Outbox:
                 state.is_memory_only = True
                 _LOG.error("outbox is kept in memory only until storage takes it: %s", error)
                 self._trace("dcu-storage-error", record=_RECORD, error=str(error))
+                self._tell(str(error))
             return
-        state.is_memory_only = False
         state.done.clear()
+        if state.is_memory_only:
+            state.is_memory_only = False
+            self._tell("")
+
+    def _tell(self, reason: str) -> None:
+        if self._on_storage is not None:
+            self._on_storage(reason)
 
     def _pump(self) -> None:
         state = self._state

@@ -65,6 +65,16 @@ def test_a_day_without_any_way_loses_and_doubles_nothing(uplink: Run) -> None:
     assert _measured(uplink, step, "messages that still wait") == 0
 
 
+@pytest.mark.requirement("UC-IV.2")
+def test_a_full_flash_is_said_and_the_day_s_bundle_waits_for_room(uplink: Run) -> None:
+    assert _measured(uplink, "opt-is-full", "reported to the head-end") == 1
+    assert _measured(uplink, "opt-is-full", "messages that still wait, with /opt still full") == 0
+    assert _measured(uplink, "opt-is-full", "bundles stored") == 1
+    tries = [event["t"] for event in uplink.events("dcu-storage-error") if event["record"] == "bundle"]
+    assert len(tries) >= 2
+    assert min(later - earlier for earlier, later in zip(tries, tries[1:], strict=False)) >= 600, "with pauses"
+
+
 def test_the_clock_passes_and_leaves_its_picture(clock: Run) -> None:
     assert clock.status == 0, clock.stdout + clock.stderr
     assert (clock.folder / "pictures" / "clock-offset.json").exists()

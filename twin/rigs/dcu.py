@@ -11,6 +11,7 @@ from protocols.headend.time_check import TimeSource
 from twin.air.air import Air
 from twin.air.radio import Radio
 from twin.clock.clocks import RunClock
+from twin.rigs.flash_store import OptStorage
 
 
 class DcuClock:
@@ -28,8 +29,12 @@ class DcuClock:
 class RigDcu:
     """One concentrator under test. `make` builds its software over the storage that survives its power."""
 
-    def __init__(self, make: Callable[[], Station], radio: Radio, air: Air, clock: DcuClock) -> None:
+    def __init__(
+        self, make: Callable[[], Station], radio: Radio, air: Air, clock: DcuClock, opt: OptStorage | None = None
+    ) -> None:
         self.clock = clock
+        self.opt = opt
+        """Its flash partition with the verbs of a bench; None where that is a real folder."""
         self._make = make
         self._radio = radio
         self._air = air

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcu.config import CollectionPolicy, DcuConfig
 from dcu.station import Station, SystemClock
-from dcu.storage import FileStorage, MemoryStorage, Storage
+from dcu.storage import FileStorage, Storage
 from protocols.mesh.config import LinkKey
 from protocols.ports import KeySource
 from twin.air.air import Air, AirSettings, Position, write_keys
@@ -26,6 +26,7 @@ from twin.rigs.dcu import DcuClock, RigDcu
 from twin.rigs.dlms_identity import certified
 from twin.rigs.equipment import Equipment, open_equipment
 from twin.rigs.firmware_vendor import FirmwareVendor
+from twin.rigs.flash_store import OptStorage
 from twin.rigs.folder import EventTrace, RunFolder
 from twin.rigs.installing import Installers
 from twin.rigs.mesh_identity import MeshIdentities, spare_group_keys
@@ -244,6 +245,7 @@ async def open_rig(
                 dcu_radio,
                 air,
                 dcu_clock,
+                storage if isinstance(storage, OptStorage) else None,
             )
         rig = Rig(
             loaded, options, clock, trace, parts, air=air, meters=meters, broker=broker, dcu=dcu, hes=hes,
@@ -336,7 +338,7 @@ def _mesh_identities(
 
 
 def _dcu_storage(clock: RunClock, folder: RunFolder) -> Storage:
-    return MemoryStorage() if clock.kind is ClockKind.VIRTUAL else FileStorage(folder.file("dcu"))
+    return OptStorage() if clock.kind is ClockKind.VIRTUAL else FileStorage(folder.file("dcu"))
 
 
 async def _emulated_dcu(

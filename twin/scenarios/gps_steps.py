@@ -102,7 +102,7 @@ async def holdover(rig: Rig, record: Record, hours: float = 4.0, cause: str = "a
     record.measure("true offset", abs(_offset_s(rig)) * 1e3, unit="ms", limit=at_most(free_s * 1e3 / 5))
     record.measure("offset without discipline", free_s * 1e3, unit="ms")
     record.measure(
-        "believed to be off by at most", quality.uncertainty_s * 1e3, unit="ms", limit=at_least(before_s * 1e3)
+        "believed to be off by at most", quality.uncertainty_s * 1e3, unit="ms", limit=at_least(3 * before_s * 1e3)
     )
     record.measure("the truth was within the belief all the time", honest, limit=equals(True))
     record.measure("reported to the head-end", len(rig.hes.events(kind=EVENT_HOLDOVER)) - events, limit=at_least(1))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+from dcu.daemon import EVENT_STORAGE_FULL
 from protocols.at import Technology
 from twin.backhaul.link import Backhaul
 from twin.backhaul.modem import Modem
 from twin.conformance.verdicts import Record, at_least, at_most, equals
+from twin.rigs.dcu import RigDcu
 from twin.rigs.equipment import CELLULAR, SATELLITE
 from twin.rigs.rig import Rig
 from twin.rigs.uplink_view import UplinkView
@@ -153,6 +155,40 @@ async def satellite_returns(rig: Rig, record: Record) -> None:
     record.measure("connected by, after its return", _way(rig), limit=equals(SATELLITE))
     record.measure("time until it was taken", rig.clock.now() - back_s, unit="s", limit=at_least(120.0))
     await _read(rig, record, "over the satellite")
+
+
+@step("a full /opt is said, and costs nothing", timeout_s=2 * _DAY_S, requirement="UC-IV.2")
+async def opt_is_full(rig: Rig, record: Record, meter: str) -> None:
+    """Over a midnight, and for an hour of it without any way: what comes is kept in memory, and delivered."""
+    satellite, modem = _devices(rig)
+    opt = rig.dcu.opt if isinstance(rig.dcu, RigDcu) else None
+    if opt is None:
+        raise SkipStep("the storage is no emulated one here")
+    before, midnight_s = len(stored_bundles(rig)), midnight_after(rig, rig.clock.utc_s() + 3600.0)
+    target = rig.meter(meter)
+    await sleep_until(rig, midnight_s - 3600.0)
+    opt.fill()
+    await _read(rig, record, "with a full /opt")
+    await rig.until(lambda: bool(rig.hes.events(kind=EVENT_STORAGE_FULL)), timeout_s=60.0)
+    record.measure("reported to the head-end", len(rig.hes.events(kind=EVENT_STORAGE_FULL)), limit=equals(1))
+    satellite.cut()
+    for slot in (0, 1):
+        modem.lose_network(slot)
+    target.power_off()
+    await asyncio.sleep(600.0)
+    target.power_on()
+    await sleep_until(rig, midnight_s)
+    record.measure("messages that wait in memory", _view(rig).waiting, limit=at_least(1))
+    satellite.restore()
+    for slot in (0, 1):
+        modem.restore_network(slot)
+    await sleep_until(rig, midnight_s + 3600.0)
+    record.measure("messages that still wait, with /opt still full", _view(rig).waiting, limit=equals(0))
+    opt.clear()
+    if len(stored_bundles(rig)) == before:
+        await next_bundle(rig)
+    record.measure("bundles stored", len(stored_bundles(rig)) - before, limit=equals(1))
+    hold_rows(record, compare_all(rig, midnight_s))
 
 
 @step(
