@@ -125,7 +125,10 @@ class ClockSync:
             self._tasks.spawn(self._behind_leap(at_utc_s), "leap second")
 
     async def _behind_leap(self, at_utc_s: int) -> None:
-        while (wait_s := at_utc_s + _BEHIND_LEAP_S - self._utc_s()) > 0:
+        while True:
+            wait_s = at_utc_s + _BEHIND_LEAP_S - self._utc_s()
+            if wait_s <= 0:
+                break
             # In pieces, and by our own clock, which takes the leap.
             await asyncio.sleep(min(wait_s + 0.001, _LONGEST_SLEEP_S))
         await self.synchronize("leap second")
