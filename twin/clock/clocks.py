@@ -64,7 +64,7 @@ class VirtualClock:
     kind = ClockKind.VIRTUAL
 
     def __init__(self, start_utc: datetime, lead_s: float = 0.0) -> None:
-        self._loop = VirtualLoop(-lead_s)
+        self._loop = VirtualLoop(0.0 - lead_s)
         self._start_s = start_utc.astimezone(UTC).timestamp()
         self.leaps = LeapSeconds()
 
