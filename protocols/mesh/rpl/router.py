@@ -8,18 +8,17 @@ from collections import Counter
 
 from protocols.mesh.neighbours import NeighbourTable
 from protocols.mesh.rpl import lollipop
+from protocols.mesh.rpl.candidates import keep_backup, next_unblocking, transits, usable_candidates
 from protocols.mesh.rpl.dao_sender import DaoOutcome, DaoSender, DaoState
 from protocols.mesh.rpl.messages import (
     INFINITE_RANK,
     MODE_NON_STORING,
     OBJECTIVE_MRHOF,
-    PATH_CONTROL_BY_PREFERENCE,
     Dao,
     DaoAck,
     Dio,
     DodagConfiguration,
     PrefixInformation,
-    Transit,
 )
 from protocols.mesh.rpl.objective import Candidate, rank_of, select_parents
 from protocols.mesh.rpl.port import RouterPort
@@ -312,10 +311,12 @@ class RplRouter:
         self._parents = [candidate.eui64 for candidate in chosen]
         if previous is None:
             self._trust_parents(now)
-        self._keep_backup(backup_before)
+        keep_backup(self._parents, backup_before)
         rank_before, self.rank = self.rank, rank
         self._settled_until = (
-            self._next_unblocking(now) if (self._parents, rank) == (before, rank_before) else -math.inf
+            next_unblocking(self._candidates, self._neighbours, now)
+            if (self._parents, rank) == (before, rank_before)
+            else -math.inf
         )
         self._lowest_rank = min(self._lowest_rank, rank)
         self._solicitation.end()
@@ -345,12 +346,6 @@ class RplRouter:
             if neighbour is not None:
                 neighbour.give_another_chance(now)
 
-    def _keep_backup(self, backup_before: list[bytes]) -> None:
-        """The backup that the root knows stays first as long as it serves."""
-        if backup_before and backup_before[0] in self._parents[2:]:
-            self._parents.remove(backup_before[0])
-            self._parents.insert(1, backup_before[0])
-
     def _advertise_rank(self, rank_before: int, now: float) -> None:
         if self._trickle is None or not self._is_confirmed:
             return
@@ -360,31 +355,11 @@ class RplRouter:
             self._trickle.reset(now)
 
     def _usable(self, now: float) -> list[Candidate]:
-        """Candidates that acknowledge and, but for the present parent, have a lower rank than this node (8.2.2.4).
-
-        Where none is left, those will do that do not acknowledge but are heard: who is busy now is better than a branch
-        that poisons itself, asks for parents, and finds the same ones, all on the air that was too busy before.
-        A detached node takes whoever it has heard since: its candidates are all fresh.
-        """
+        """A detached node takes whoever it has heard since: its candidates are all fresh."""
         parent = self.parent
         if parent is None:
             return list(self._candidates.values())
-        usable: list[Candidate] = []
-        busy: list[Candidate] = []
-        for candidate in self._candidates.values():
-            neighbour = self._neighbours.get(candidate.eui64)
-            if neighbour is None or not (candidate.rank < self.rank or candidate.eui64 == parent):
-                continue
-            if not neighbour.is_blocked(now):
-                usable.append(candidate)
-            elif not neighbour.is_gone(now):
-                busy.append(candidate)
-        return usable or busy
-
-    def _next_unblocking(self, now: float) -> float:
-        """When the first of the candidates that are out of the question now comes into it again."""
-        neighbours = (self._neighbours.get(eui64) for eui64 in self._candidates)
-        return min((n.blocked_until for n in neighbours if n is not None and n.is_blocked(now)), default=math.inf)
+        return usable_candidates(self._candidates.values(), self._neighbours, parent, self.rank, now)
 
     def _detach(self, now: float) -> None:
         """Local repair (RFC 6550, 8.2.2.5): poison the sub-DODAG, then look for a parent among all who answer."""
@@ -411,23 +386,10 @@ class RplRouter:
     def _send_dao(self, *, ack_requested: bool) -> None:
         if self.dodag_id is None or self._configuration is None or not self._parents:
             return
-        assert self._prefix is not None
-        transits = tuple(
-            Transit(
-                parent=self._address_of(eui64),
-                path_sequence=self._dao.path_sequence,
-                path_lifetime=self._configuration.path_lifetime,
-                path_control=control,
-            )
-            for eui64, control in zip(self._parents[:2], PATH_CONTROL_BY_PREFERENCE, strict=False)
-        )
         own = self._port.own_address()
-        self._port.send_dao(Dao(self.instance_id, self._dao.sequence, own, transits, ack_requested))
-
-    def _address_of(self, eui64: bytes) -> bytes:
-        """Interface identifiers come from EUI-64s everywhere in the DODAG, under the one prefix."""
-        own = self._port.own_address()
-        return own[:8] + bytes((eui64[0] ^ 2,)) + eui64[1:]
+        lifetime = self._configuration.path_lifetime
+        told = transits(own, self._parents, self._dao.path_sequence, lifetime)
+        self._port.send_dao(Dao(self.instance_id, self._dao.sequence, own, told, ack_requested))
 
     def _dao_failed(self) -> None:
         """The root does not answer: later again.
