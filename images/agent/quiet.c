@@ -72,6 +72,8 @@ uint64_t quiet_until_ns(void) {
   while ((more = pread(timers_file, text + size, sizeof text - 1 - size, size)) > 0) size += more;
   if (size <= 0 || (size_t)size >= sizeof text - 1) return 0;
   text[size] = 0;
+  /* A timer that ran off while the list was made is not in it, but whom it woke is runnable now. */
+  if (others_run()) return 0;
   uint64_t expiry = first_expiry(text), monotonic = clock_ns(CLOCK_MONOTONIC), now = now_ns();
   if (expiry == UINT64_MAX) return UINT64_MAX;
   return expiry <= monotonic ? 0 : now + (expiry - monotonic);
