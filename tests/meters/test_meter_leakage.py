@@ -225,6 +225,16 @@ def test_a_lost_neutral_leaves_the_capacitor_and_that_is_enough_for_a_trip(into_
 
 
 @pytest.mark.requirement("SAF-5")
+def test_a_neutral_that_the_metrology_misses_keeps_no_line_closed() -> None:
+    bench = LeakageBench()
+    bench.run(5.0)
+    bench.meter.metrology.lose_neutral()
+    isolation = bench.trip("dc-plus-ac", 6.0)
+    assert isolation.isolate_ms is not None
+    assert isolation.isolate_ms <= 40.0
+
+
+@pytest.mark.requirement("SAF-5")
 def test_a_dipping_supply_neither_trips_nor_keeps_from_tripping() -> None:
     bench = LeakageBench()
     for _ in range(20):
