@@ -73,6 +73,7 @@ class Collector:
         self._trace = trace
         self._buffer = RowBuffer(storage)
         self._push_objects: dict[str, tuple[CaptureObject, ...]] = {}
+        self._flash_refused = False
         self.counters: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -158,13 +159,15 @@ class Collector:
         """Fill the gaps of every meter, and make a bundle of all that is there; False if flash has no room for it."""
         meters = [meter for meter in self._registry.meters() if meter.identity is not None]
         self._trace("dcu-collection", state="begins", meters=len(meters))
+        self._flash_refused = False
         troubles = await asyncio.gather(*(self._complete(meter) for meter in meters))
         troubled = {
             meter.identity.serial: trouble
             for meter, trouble in zip(meters, troubles, strict=True)
             if trouble and meter.identity is not None
         }
-        is_kept = self._make_bundle(troubled)
+        # Rows that found no room are pulled again: a bundle without them would only look like the day's.
+        is_kept = not self._flash_refused and self._make_bundle(troubled)
         self._trace("dcu-collection", state="done", meters=len(meters), troubled=len(troubled))
         return is_kept
 
@@ -189,6 +192,7 @@ class Collector:
             self._on_refused(meter, error)
             return str(error)
         except (UnknownMeterError, RemoteProtocolError, StorageError) as error:
+            self._flash_refused = self._flash_refused or isinstance(error, StorageError)
             _LOG.warning("meter %s cannot be collected: %s", meter.name, error)
             return str(error)
 

@@ -100,8 +100,8 @@ class _State:
 class Outbox:
     """Messages in the order in which they were put, at most `window` of them handed to the uplink at a time.
 
-    `on_confirmed(identifier)` is called when the broker has a message; `on_storage(reason)` when the storage refuses, and
-    with an empty reason when it takes again.
+    `on_confirmed(identifier)` is called when the broker has a message; `on_storage(reason)` when the storage refuses,
+    and with an empty reason when it takes again.
     """
 
     def __init__(
