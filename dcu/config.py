@@ -160,8 +160,8 @@ class FirmwarePolicy:
     prepare_attempts: int = 2
     gather_s: float = 300.0
     keep_every_blocks: int = 16
-    parallel_restarts: int = 8
-    restart_s: float = 15.0
+    parallel_restarts: int = 4
+    restart_s: float = 20.0
     restart_limit_s: float = 120.0
     retry_s: float = 5.0
     absent_s: float = 60.0
