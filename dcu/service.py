@@ -238,6 +238,7 @@ class Service:
             self._fail(str(error))
         else:
             if found is not None:
+                self._updater = self._make_updater()  # the files that provisioning named are in RAM again
                 self._begin(found)
         self._tell_board()
         self._loop.call_later(_CONFIRM_INTERVAL_S, self._confirm_update)
