@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from images.dcu.board import RTC_ADDRESS
 from images.dcu.build import Image
 from images.dcu.workshop import find_program
 from twin.errors import RigError
@@ -143,6 +144,7 @@ class Emulator:
             "-semihosting-config", SEMIHOSTING, "-rtc", f"base={base},clock=vm", "-seed", str(options.seed),
             "-kernel", str(image.kernel.absolute()), "-dtb", str(image.device_tree.absolute()),
             "-initrd", str(image.initramfs.absolute()), "-append", _COMMAND_LINE,
+            "-device", f"ds1338,bus=i2c-bus.0,address={RTC_ADDRESS:#x}",
             "-display", "none", "-no-reboot", "-monitor", "none", "-nic", "none", "-serial", f"file:{self._console}",
             # As in real time: what the guest wrote is in the host's file when QEMU is killed.
             "-drive",
