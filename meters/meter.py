@@ -73,7 +73,7 @@ class MeterHardware:
         disconnector = None
         if model.has_disconnector:
             relay, lines = RELAY_MODELS[model.relay], model.tenant_lines
-            disconnector = Disconnector(world, metrology, relay, lines=lines, poles=model.poles)
+            disconnector = Disconnector(timers, metrology, relay, lines=lines, poles=model.poles)
         protected = disconnector is not None and model.leakage_sensor is not None
         return cls(
             rtc=Rtc(world, crystal),

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from meters.hardware.metrology import Metrology
 from meters.hardware.relay import Relay, RelayModel
-from meters.hardware.world import World
 from protocols.errors import BadInputError
+from protocols.ports import Timers
 
 
 class Disconnector:
@@ -19,14 +19,14 @@ class Disconnector:
 
     def __init__(
         self,
-        world: World,
+        timers: Timers,
         metrology: Metrology,
         model: RelayModel,
         *,
         lines: int = 1,
         poles: tuple[str, ...] = ("L", "N"),
     ) -> None:
-        self._world = world
+        self._timers = timers
         self._metrology = metrology
         self.relays = tuple(Relay(model, poles, closed=True) for _ in range(lines))
         for relay in self.relays:
@@ -41,7 +41,7 @@ class Disconnector:
 
     def open(self, line: int = 1) -> None:
         """Push the contacts apart by hand, behind the firmware's back."""
-        self._relay(line).open(self._world.now())
+        self._relay(line).open(self._timers.time())
 
     def weld(self, line: int = 1, pole: str | None = None) -> None:
         """A pole of a line, or all of them, stay shut, whatever the coils do."""
@@ -66,7 +66,7 @@ class Disconnector:
     def _settled_s(self) -> float:
         """A moment at which contacts that are on their way have arrived: feedback is read when they have."""
         model = self.relays[0].model
-        return self._world.now() + max(model.opening_ms, model.closing_ms) / 1000.0
+        return self._timers.time() + max(model.opening_ms, model.closing_ms) / 1000.0
 
     def _moved(self) -> None:
         carrying = sum(relay.carries_load for relay in self.relays)

@@ -27,7 +27,7 @@ class LeakageBench(Bench):
     def __init__(self, lines: int = 1, **more: object) -> None:
         model = load_model("ihm5000-1p").model_copy(update={"tenant_lines": lines, **more})
         super().__init__(model)
-        self.leakage = LeakageVerbs(self.meter, self.clock)
+        self.leakage = LeakageVerbs(self.meter, self.clock.timers)
 
     def state(self, line: int = 1) -> SafetyState:
         assert self.meter.protection is not None

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,13 +29,13 @@ from protocols.errors import BadInputError
 from protocols.loads import ConstantLoad, PhaseLoad
 from twin.clock.clocks import VirtualClock
 from twin.clock.seeds import Seeds
-from twin.rigs.bench_verbs import verbs
+from twin.rigs.bench_verbs import Bench, verbs
 from twin.rigs.meter_bench import BenchRpc, bench_address
 
 CLOCK = ObisCode.parse("0-0:1.0.0*255")
 
 
-def make_meter(model_name: str = "ihm5000-1p") -> Meter:
+def make_bench(model_name: str = "ihm5000-1p") -> Bench:
     seeds, clock, model = Seeds(1), VirtualClock(datetime(2026, 3, 2, tzinfo=UTC)), load_model(model_name)
     load = ConstantLoad((PhaseLoad(1000.0, 0.0, 230.0),) * model.phases)
     hardware = MeterHardware.for_model(model, clock, clock.loop, load, seeds.stream("hardware"), crystal_ppm=0.0)
@@ -48,11 +49,11 @@ def make_meter(model_name: str = "ihm5000-1p") -> Meter:
         key_source=seeds.keys("firmware"),
     )
     meter.power_on()
-    return meter
+    return Bench(meter, clock.loop)
 
 
-METER = make_meter()
-RPC = BenchRpc(METER)
+BENCH = make_bench()
+METER, RPC = BENCH.meter, BenchRpc(BENCH)
 
 
 def call(method: str, params: object = None, rpc: BenchRpc = RPC) -> Any:
@@ -95,12 +96,12 @@ def test_every_verb_is_listed_with_what_it_takes_and_says_what_it_does() -> None
     ]
     assert listed["metrology.set_voltage"]["parameters"][1]["type"] == "number or null"
     parts = {name.partition(".")[0] for name in listed}
-    assert parts == {"rtc", "flash", "metrology", "power", "enclosure", "disconnector"}
+    assert parts == {"rtc", "flash", "metrology", "power", "enclosure", "disconnector", "leakage"}
 
 
 @pytest.mark.parametrize("name", sorted(name for name, verb in verbs().items() if not verb.parameters))
 def test_verbs_without_values_can_be_called(name: str) -> None:
-    answer = call(name, rpc=BenchRpc(make_meter()))
+    answer = call(name, rpc=BenchRpc(make_bench()))
     json.dumps(answer)
     assert not isinstance(answer, tuple), answer
 
@@ -118,6 +119,9 @@ def test_verbs_without_values_can_be_called(name: str) -> None:
         ("rtc.advance", 45, -32600, "params an object or a list"),
         ("metrology.set_voltage", {"phase": 4, "voltage_v": 1}, -32000, "phase 4 of 1"),
         ("flash.mark_bad", [100_000], -32000, "outside the flash"),
+        ("leakage.apply", {"waveform": "ac"}, -32602, "ma: leakage.apply needs it"),
+        ("leakage.apply", {"waveform": "tea", "ma": 30}, -32000, "no 'tea'; there are ac"),
+        ("leakage.unplug_sensor", {"line": 2}, -32000, "no line 2"),
     ],
 )
 def test_a_wrong_request_is_answered_with_what_is_wrong(method: str, params: object, code: int, about: str) -> None:
@@ -127,7 +131,7 @@ def test_a_wrong_request_is_answered_with_what_is_wrong(method: str, params: obj
 
 
 def test_a_part_that_the_model_has_not_is_named() -> None:
-    assert call("disconnector.weld", rpc=BenchRpc(make_meter("legacy-1p"))) == (
+    assert call("disconnector.weld", rpc=BenchRpc(make_bench("legacy-1p"))) == (
         -32602,
         "model legacy-1p has no disconnector",
     )
@@ -242,4 +246,18 @@ def test_a_meter_in_another_process_is_handled_by_its_bench(process: dict[str, A
     bench.call("power.cut_at_once")
     bench.call("power.restore")
     assert read(process["listening"], CLOCK, 8, 4) & 0x01 == 1
+    bench.close()
+
+
+@pytest.mark.requirement("HW-6", "SAF-1")
+def test_an_earth_fault_beside_a_meter_in_another_process_opens_its_line(process: dict[str, Any]) -> None:
+    bench = Lines(process["bench"])
+    assert bench.call("disconnector.is_closed") is True
+    assert bench.call("leakage.isolation") is None
+    bench.call("leakage.apply", waveform="ac", ma=60)
+    by_s = time.monotonic() + 60.0
+    while (found := bench.call("leakage.isolation"))["isolate_ms"] is None:
+        assert time.monotonic() < by_s, "the line is still closed"
+    assert 0.0 < found["command_ms"] <= found["isolate_ms"] <= 40.0
+    assert bench.call("disconnector.is_closed") is False
     bench.close()

@@ -27,6 +27,7 @@ from protocols.ports import ByteLink
 from twin.clock.clocks import RealClock
 from twin.clock.seeds import SystemKeys
 from twin.commands.output import write_result
+from twin.rigs.bench_verbs import Bench
 from twin.rigs.meter_air import AirAddress, LinkKeys, mesh_settings, open_air
 from twin.rigs.meter_bench import bench_address, open_bench
 from twin.rigs.meter_ports import ListenAddress, open_port
@@ -170,7 +171,7 @@ async def _run(options: _Options, state: MeterState, clock: RealClock) -> None:
             "state": str(state.folder),
         }
         if options.bench is not None:
-            opened = await open_bench(options.bench, device)
+            opened = await open_bench(options.bench, Bench(device, clock.loop))
             stack.push_async_callback(opened.close)
             line["bench"] = str(opened.address)
         write_result(json.dumps(line) + "\n")

@@ -14,7 +14,7 @@ from meters.hardware.relay import Relay
 from meters.hardware.relay_opening import Opening, open_relay
 from meters.meter import Meter
 from protocols.errors import BadInputError
-from twin.clock.clocks import RunClock
+from protocols.ports import Timers
 
 Samples = npt.NDArray[np.float64]
 
@@ -32,7 +32,7 @@ _DIRECT = ("dc", "dc-plus-ac")
 class LineFault:
     """An earth fault on one line. It lasts until it is cleared; its current flows while the line's relay lets it.
 
-    `onset_s` is the time of its first sample, in seconds since the run began.
+    `onset_s` is the time of its first sample, in seconds on the timers' clock.
     """
 
     line: int
@@ -45,14 +45,14 @@ class LineFault:
     _opening: tuple[float, Opening] | None = field(default=None, repr=False)
 
     def residual_ma(self, time_s: Samples) -> Samples:
-        """What would flow at these times of the run, were the line closed."""
+        """What would flow at these times, were the line closed."""
         return np.asarray(self.batch.sample(time_s - self.onset_s)[0])
 
     def load_a(self, time_s: Samples) -> Samples:
         return np.asarray(self.load.sample(time_s - self.onset_s, self.batch.frequency, np.array([self.phase_rad]))[0])
 
     def opening(self, relay: Relay) -> Opening | None:
-        """When the relay's last pole came to zero (seconds of the run), None while it is closed."""
+        """When the relay's last pole came to zero (seconds), None while it is closed."""
         if relay.commanded_closed:
             return None
         command_s = relay.moved_at_s
@@ -88,11 +88,11 @@ class LeakageVerbs:
     """The bench's verbs on a meter's lines (from 1), and the `ResidualSource` of its sensors. Raises BadInputError for
     a line or a waveform that there is not."""
 
-    def __init__(self, meter: Meter, clock: RunClock) -> None:
+    def __init__(self, meter: Meter, timers: Timers) -> None:
         if meter.hardware.leakage is None or meter.disconnector is None or meter.hardware.leakage_test_path is None:
             raise BadInputError(f"model {meter.model.model} has no leakage protection", key="leakage")
         self._meter = meter
-        self._clock = clock
+        self._timers = timers
         self._front_end = meter.hardware.leakage
         self._test_path = meter.hardware.leakage_test_path
         self._relays = meter.disconnector.relays
@@ -112,7 +112,7 @@ class LeakageVerbs:
             raise BadInputError(f"no {waveform!r}; there are {', '.join(WAVEFORMS)}", key="waveform")
         instant = self._meter.metrology.instant()
         current_a = instant.phases[0].current_a / max(1, sum(item.carries_load for item in self._relays))
-        first = int(np.floor(self._clock.now() * SAMPLE_RATE_HZ)) + 1
+        first = int(np.floor(self._timers.time() * SAMPLE_RATE_HZ)) + 1
         phase = float(np.radians(phase_deg))
         fault = LineFault(
             line, waveform, ma, first / SAMPLE_RATE_HZ,
@@ -134,7 +134,12 @@ class LeakageVerbs:
         self._relay(line)
         self._faults.pop(line, None)
         self._test_path.set_leak(line - 1, None)
-        self._cleared_s = self._clock.now()
+        self._cleared_s = self._timers.time()
+
+    def fault(self, line: int = 1) -> LineFault | None:
+        """The fault that is on a line now."""
+        self._relay(line)
+        return self._faults.get(line)
 
     def isolation(self, fault: LineFault) -> Isolation:
         """What the line's relay has made of a fault."""
@@ -153,18 +158,22 @@ class LeakageVerbs:
         self._test_path.break_path(line - 1, broken)
 
     def unplug_sensor(self, line: int = 1) -> None:
+        """The line's sensor is unplugged: its input floats to the rail."""
         self._relay(line)
         self._front_end.unplug(line - 1)
 
     def plug_sensor(self, line: int = 1) -> None:
+        """It is plugged in again."""
         self._relay(line)
         self._front_end.plug(line - 1)
 
     def stick_converter(self, line: int = 1) -> None:
+        """The line's converter repeats its last code."""
         self._relay(line)
         self._front_end.stick(line - 1)
 
     def let_converter_go(self, line: int = 1) -> None:
+        """It converts again."""
         self._relay(line)
         self._front_end.let_go(line - 1)
 

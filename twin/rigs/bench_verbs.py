@@ -10,8 +10,9 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from meters.hardware.disconnector import Disconnector
 from meters.hardware.enclosure import Contact, Enclosure
@@ -22,6 +23,10 @@ from meters.hardware.rtc import Rtc
 from meters.meter import Meter
 from protocols.errors import BadInputError
 from protocols.loads import ConstantLoad, PhaseLoad
+from protocols.ports import Timers
+
+if TYPE_CHECKING:
+    from twin.protection.line_faults import LeakageVerbs
 
 _PARTS: dict[str, tuple[type, tuple[str, ...]]] = {
     "rtc": (
@@ -87,14 +92,33 @@ class Parameter:
         return " or ".join(_JSON_NAMES[kind] for kind in self.kinds)
 
 
+class Bench:
+    """A meter on the bench: its parts, and the faults on its lines."""
+
+    def __init__(self, meter: Meter, timers: Timers) -> None:
+        self.meter = meter
+        self._timers = timers
+
+    @functools.cached_property
+    def leakage(self) -> LeakageVerbs:
+        """Raises BadInputError on a model without leakage protection."""
+        from twin.protection.line_faults import LeakageVerbs
+
+        return LeakageVerbs(self.meter, self._timers)
+
+    def part(self, name: str) -> Any:
+        """None for a part that the model has not."""
+        return self.leakage if name == _LEAKAGE else getattr(self.meter, name)
+
+
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """`call` does it on a meter, with values by name."""
+    """`call` does it on the bench, with values by name."""
 
     name: str
     about: str
     parameters: tuple[Parameter, ...]
-    call: Callable[[Meter, Mapping[str, Any]], object]
+    call: Callable[[Bench, Mapping[str, Any]], object]
 
     def describe(self) -> dict[str, object]:
         parameters = [
@@ -102,7 +126,7 @@ class Verb:
         ]
         return {"method": self.name, "about": self.about, "parameters": parameters}
 
-    def run(self, meter: Meter, values: Mapping[str, object] | Sequence[object]) -> object:
+    def run(self, bench: Bench, values: Mapping[str, object] | Sequence[object]) -> object:
         """Do it, with values by name or in order. Raises VerbError that names the value that is wrong."""
         if not isinstance(values, Mapping):
             if len(values) > len(self.parameters):
@@ -115,10 +139,11 @@ class Verb:
         for item in self.parameters:
             if item.is_required and item.name not in values:
                 raise VerbError(f"{self.name} needs it", key=item.name)
-        return self.call(meter, {name: known[name].accept(value) for name, value in values.items()})
+        return self.call(bench, {name: known[name].accept(value) for name, value in values.items()})
 
 
-def _set_load(meter: Meter, values: Mapping[str, Any]) -> None:
+def _set_load(bench: Bench, values: Mapping[str, Any]) -> None:
+    meter = bench.meter
     phases = meter.metrology.phase_count
     voltage_v = values.get("voltage_v", meter.model.nominal_voltage_v)
     share = PhaseLoad(values["power_w"] / phases, values.get("reactive_power_var", 0.0) / phases, voltage_v)
@@ -137,11 +162,55 @@ _SET_LOAD = Verb(
 )
 
 
+def _apply_fault(bench: Bench, values: Mapping[str, Any]) -> None:
+    bench.leakage.apply(**values)
+
+
+def _isolation(bench: Bench, values: Mapping[str, Any]) -> dict[str, object] | None:
+    fault = bench.leakage.fault(**values)
+    return None if fault is None else asdict(bench.leakage.isolation(fault))
+
+
+_LEAKAGE = "leakage"
+_LINE = Parameter("line", (int,), False)
+_FAULTS = (
+    Verb(
+        "leakage.apply",
+        "From the next sample on, this earth fault is on the line (from 1), at that angle of its first sample.",
+        (
+            Parameter("waveform", (str,), True),
+            Parameter("ma", (float,), True),
+            _LINE,
+            Parameter("phase_deg", (float,), False),
+            Parameter("direct_ma", (float,), False),
+        ),
+        _apply_fault,
+    ),
+    Verb(
+        "leakage.isolation",
+        "What the line's relay made of its fault: told to open, last pole's current zero, in ms from the first sample.",
+        (_LINE,),
+        _isolation,
+    ),
+)
+
+
+def _parts() -> dict[str, tuple[type, tuple[str, ...]]]:
+    """Waveforms need numpy, which comes with the extra `grid`."""
+    if find_spec("numpy") is None:
+        return _PARTS
+    from twin.protection.line_faults import LeakageVerbs
+
+    names = ("clear", "unplug_sensor", "plug_sensor", "stick_converter", "let_converter_go", "break_test_path")
+    return _PARTS | {_LEAKAGE: (LeakageVerbs, names)}
+
+
 @functools.cache
 def verbs() -> Mapping[str, Verb]:
     """All of them, by name."""
-    found = {_SET_LOAD.name: _SET_LOAD}
-    for part, (of, names) in _PARTS.items():
+    parts = _parts()
+    found = {verb.name: verb for verb in (_SET_LOAD, *(_FAULTS if _LEAKAGE in parts else ()))}
+    for part, (of, names) in parts.items():
         for name in names:
             verb = _verb(part, of, name)
             found[verb.name] = verb
@@ -155,10 +224,10 @@ def _verb(part: str, of: type, name: str) -> Verb:
     documentation = None if documented is None else inspect.getdoc(documented)
     about = " ".join((documentation or name.replace("_", " ")).split("\n\n")[0].split())
 
-    def call(meter: Meter, values: Mapping[str, Any]) -> object:
-        target = getattr(meter, part)
+    def call(bench: Bench, values: Mapping[str, Any]) -> object:
+        target = bench.part(part)
         if target is None:
-            raise VerbError(f"model {meter.model.model} has no {part}")
+            raise VerbError(f"model {bench.meter.model.model} has no {part}")
         result = getattr(target, name)
         return _plain(result if method is None else result(**values))
 

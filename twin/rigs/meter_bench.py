@@ -11,10 +11,9 @@ import json
 import logging
 from typing import Any, cast
 
-from meters.meter import Meter
 from protocols.errors import BadInputError, TwinError
 from twin.errors import RigError
-from twin.rigs.bench_verbs import VerbError, verbs
+from twin.rigs.bench_verbs import Bench, VerbError, verbs
 from twin.rigs.meter_ports import ListenAddress, OpenPort
 
 logger = logging.getLogger(__name__)
@@ -34,8 +33,8 @@ class RpcError(TwinError):
 class BenchRpc:
     """Answers requests about one meter. Never raises on anything that a peer may send."""
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
 
     def answer(self, line: bytes) -> bytes | None:
         """The answer to one line (or a batch in one line), None where none is wanted."""
@@ -71,7 +70,7 @@ class BenchRpc:
         if verb is None:
             raise RpcError(METHOD_NOT_FOUND, f"no verb {method!r}; `verbs` lists those that there are")
         try:
-            return verb.run(self._meter, values)
+            return verb.run(self._bench, values)
         except VerbError as error:
             raise RpcError(INVALID_PARAMS, str(error)) from None
         except TwinError as error:
@@ -118,9 +117,9 @@ def bench_address(text: str) -> ListenAddress:
     return address
 
 
-async def open_bench(address: ListenAddress, meter: Meter) -> OpenPort:
+async def open_bench(address: ListenAddress, bench: Bench) -> OpenPort:
     """Listen. Raises RigError if the address cannot be used."""
-    rpc, standing = BenchRpc(meter), set[asyncio.Transport]()
+    rpc, standing = BenchRpc(bench), set[asyncio.Transport]()
     try:
         server = await asyncio.get_running_loop().create_server(
             lambda: _Connection(rpc, standing), address.host, address.port

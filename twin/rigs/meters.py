@@ -84,7 +84,7 @@ class RigMeter:
         """Faults on its lines, and on its sensors. Raises BadInputError on a model without leakage protection."""
         from twin.protection.line_faults import LeakageVerbs
 
-        return LeakageVerbs(self.meter, self._clock)
+        return LeakageVerbs(self.meter, self._clock.timers)
 
     @property
     def alive(self) -> bool:
