@@ -252,6 +252,7 @@ class Dcu:
             where=self._router.where,
             flood_s=self._router.flood_s,
             rate_bps=FSK_MODES[config.radio.fsk_mode].rate_bps,
+            updated=self._registrar.updated,
             quiet_s=profile_named(config.timers_profile).mpl.buffer_s,
             local_offset_s=config.collection.local_offset_s,
             storage=storage,

@@ -35,7 +35,8 @@ _REFUSALS = 2
 
 @dataclass(frozen=True, slots=True)
 class CampaignParts:
-    """What a campaign works with. `keep` stores its record, `changed` is told of a meter that has got further, `where`
+    """What a campaign works with. `keep` stores its record, `changed` is told of a meter that has got further,
+    `updated` of one that runs the campaign's version, `where`
     is a meter's place in the mesh, `flood_s` how long a multicast takes to the farthest. For `quiet_s` after a
     multicast the mesh would send it again to every meter that restarts."""
 
@@ -52,6 +53,7 @@ class CampaignParts:
     quiet_s: float
     keep: Callable[[CampaignRecord], None]
     changed: Callable[[CampaignRecord, MeterPart | None], None]
+    updated: Callable[[Meter, str], None]
     trace: Trace
 
 
@@ -233,6 +235,9 @@ class Campaign:
         look = await client.look()
         if look.version == self._version and look.status is not _S.ACTIVATION_INITIATED:
             self._set(part, _P.CONFIRMED, "")
+            meter = self._parts.registry.find_serial(part.serial)
+            if meter is not None:
+                self._parts.updated(meter, self._version)
             return True
         is_ours = part.initiated and (not look.signature or look.signature == self._signature)
         if not is_ours or look.status in (_S.NOT_INITIATED, _S.ACTIVATION_SUCCESSFUL):

@@ -15,7 +15,7 @@ from dcu.firmware_record import CAMPAIGN_PREFIX, CampaignRecord, MeterPart
 from dcu.headend import Headend
 from dcu.meter_access import MeterAccess
 from dcu.meter_group import MeterGroup
-from dcu.registry import Registry
+from dcu.registry import Meter, Registry
 from dcu.sessions import Sessions
 from dcu.storage import Storage, StorageError
 from dcu.tasks import TaskGroup
@@ -51,6 +51,7 @@ class FirmwareJobs:
         storage: Storage,
         tasks: TaskGroup,
         utc_s: Callable[[], float],
+        updated: Callable[[Meter, str], None],
         trace: Trace,
     ) -> None:
         """`keys` are those whose firmware this concentrator passes on; `rate_bps` is its radio's;
@@ -76,6 +77,7 @@ class FirmwareJobs:
             quiet_s=quiet_s,
             keep=self._keep,
             changed=self._changed,
+            updated=updated,
             trace=trace,
         )
         self._waiting: asyncio.Queue[CampaignRecord] = asyncio.Queue()

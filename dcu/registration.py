@@ -105,6 +105,19 @@ class Registrar:
         self._registry.move(meter, Step.APPEARED, "restarted" if restarted else "")
         self._start(meter)
 
+    def updated(self, meter: Meter, firmware_version: str) -> None:
+        """A meter runs other firmware than when it was identified: it says anew who it is."""
+        identity = meter.identity
+        if (
+            meter.state is not MeterState.REGISTERED
+            or identity is None
+            or identity.firmware_version == firmware_version
+        ):
+            return
+        self._cancel(meter.eui64)
+        self._registry.move(meter, Step.APPEARED, "new firmware")
+        self._start(meter)
+
     def vanished(self, eui64: bytes, why: str) -> None:
         """A meter is not in the mesh any more."""
         meter = self._registry.find(eui64)

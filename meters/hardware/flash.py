@@ -160,6 +160,8 @@ class Flash:
         return frozenset(self._bad)
 
     def erase_count(self, block: int) -> int:
+        """How often a block has been erased. Raises LocalProtocolError for one that there is not."""
+        self._check_range(block * self.geometry.block_bytes, 1)
         return self._erases[block]
 
     def flip_bit(self, offset_bytes: int, bit: int) -> None:

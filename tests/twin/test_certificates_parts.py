@@ -25,6 +25,7 @@ from twin.clock.seeds import SeededKeys, Seeds
 from twin.hes.store import MEMORY_URL, Store
 from twin.hes.vault import KeyVault
 from twin.rigs.authority import RunAuthority, Standing
+from twin.rigs.brokers import BrokerAccess
 from twin.rigs.dlms_identity import certified
 from twin.rigs.provisioning import Provision, provision
 from twin.rigs.qemu.dcu import guest_provisioning
@@ -141,6 +142,7 @@ def test_guest_is_provisioned_with_the_identity(tmp_path: Path) -> None:
         link_key=provisioned.link_key.key,
         identity=provisioned.dcu_identity,
     )
+    broker = BrokerAccess("127.0.0.1", 1883, "IHM4000-0001", "password")
     path = tmp_path / "dcu.json"
-    path.write_text(json.dumps(guest_provisioning(config, ("127.0.0.1", 1883), "password").config))
+    path.write_text(json.dumps(guest_provisioning(config, broker).config))
     assert load(path).dcu.identity == provisioned.dcu_identity

@@ -80,7 +80,7 @@ def test_refusal_is_logged_with_its_reason(run: Run, serial: str, why: str) -> N
 
 @pytest.mark.requirement("UC-I.3")
 def test_no_private_key_is_left_in_the_run_folder(run: Run) -> None:
-    for path in run.folder.iterdir():
+    for path in (path for path in run.folder.rglob("*") if path.is_file()):
         assert b"PRIVATE KEY" not in path.read_bytes(), path.name
 
 

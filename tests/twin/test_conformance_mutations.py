@@ -177,8 +177,10 @@ def test_a_meter_that_pushes_in_the_clear(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_meter_that_says_other_things_over_the_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Firmware.handle
 
-    def two_faced(self: Firmware, client_sap: int, server_sap: int, apdu: bytes, channel: Any) -> bytes | None:
-        answer = plain(self, client_sap, server_sap, apdu, channel)
+    def two_faced(
+        self: Firmware, client_sap: int, server_sap: int, apdu: bytes, channel: Any, age_s: float = 0.0
+    ) -> bytes | None:
+        answer = plain(self, client_sap, server_sap, apdu, channel, age_s)
         is_mesh = isinstance(channel, tuple) and isinstance(channel[0], bytes)
         return answer[:-1] + b"?" if answer is not None and is_mesh and answer[0] == 0xC4 else answer
 

@@ -33,7 +33,7 @@ def old_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _image(folder: Path, agent_version: int | None) -> Image:
-    return Image(folder, *(folder / name for name in ("k", "d", "i", "c", "p", "u")), "6.1", agent_version)
+    return Image(folder, *(folder / name for name in ("k", "d", "r", "i", "c", "p", "u")), "6.1", agent_version)
 
 
 def test_a_qemu_without_semihosting_for_programs_is_refused(old_qemu: Path) -> None:

@@ -12,8 +12,9 @@ from twin.rigs.comparison.finished import FinishedRun, Milestone, ProfileRow
 _METERED = ("load", "daily", "monthly")
 """Profiles whose rows stand at fixed instants; logs are compared by what they say, in their order."""
 
-_UNSOLICITED = ("event: meter-alarm",)
-"""What a meter sends by itself, whenever the air lets it: its place among what others asked for is a matter of time."""
+_UNSOLICITED = ("event: meter-alarm", "event: meter-lost")
+"""What comes by itself, a meter's alarm or a route that is given up: its place among what others asked for is a matter
+of time."""
 
 
 @dataclass(frozen=True, slots=True)
