@@ -28,12 +28,13 @@ _RESUMES_AT = "resumes-at-ns"
 _BOOT_LIMIT_S = 600.0
 """Of the host's time, for a boot and for the daemon's start."""
 _BOOT_GUEST_S = 120
-_SLEEP_NS = 60_000_000_000
-"""How long the guest sleeps while it is saved: long enough to be caught asleep, and skipped at every start."""
+_SLEEP_NS = 600_000_000_000
+"""How long the guest sleeps while it is saved: an idle machine skips it in about a second of the host's time, in which
+it is caught asleep even on a busy host. Skipped at every start."""
 _FACTORY_UTC_S = 1_767_225_600.0
 _MADE_BY = ("emulator.py", "protocol.py", "snapshot.py")
 """Modules that a snapshot depends on."""
-_ATTEMPTS = 3
+_ATTEMPTS = 6
 _SHOWN_CHARACTERS = 2000
 
 
