@@ -12,9 +12,11 @@ from twin.rigs.comparison.finished import FinishedRun, Milestone, ProfileRow
 _METERED = ("load", "daily", "monthly")
 """Profiles whose rows stand at fixed instants; logs are compared by what they say, in their order."""
 
-_UNSOLICITED = ("event: meter-alarm", "event: meter-lost")
-"""What comes by itself, a meter's alarm or a route that is given up: its place among what others asked for is a matter
-of time."""
+_UNSOLICITED = ("event: meter-alarm",)
+"""What a meter sends by itself, whenever the air lets it: its place among what others asked for is a matter of time."""
+
+_UNTIMED = (*_UNSOLICITED, "event: meter-lost")
+"""What has no place among the events of other meters: when a route is given up is a matter of time, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def _phases(run: FinishedRun) -> list[object]:
     """The kinds of events as they followed each other, whichever meter came first among equals."""
     phases: list[object] = []
     for item in run.milestones:
-        if item.what not in _UNSOLICITED and (not phases or phases[-1] != item.what):
+        if item.what not in _UNTIMED and (not phases or phases[-1] != item.what):
             phases.append(item.what)
     return phases
 
