@@ -12,6 +12,7 @@ import pytest
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.reading import read_quantity
 from protocols.dlms.units import Quantity, Unit
+from protocols.loads import ConstantLoad, PhaseLoad
 from twin.clock.clocks import ClockKind
 from twin.dlms_client.connection import ClientOptions, Connection, Role, connected, parse_address
 from twin.rigs.meter_ports import ListenAddress, open_port
@@ -26,7 +27,7 @@ title: One meter next to its concentrator
 timers: bench
 dcu: {id: IHM4000-0001, position: [0, 0]}
 meters:
-  - {name: A, serial: IHM5000001, position: [150, 0], household: {people: 2, daily_kwh: 60}}
+  - {name: A, serial: IHM5000001, position: [150, 0]}
 script:
   - {step: join}
 """
@@ -67,6 +68,7 @@ async def over_all_three(rig: SyncRig, meter: RigMeter) -> dict[str, Decimal]:
 @pytest.mark.requirement("UNECE-1")
 def test_same_register_of_the_same_meter_is_equal_over_mesh_tcp_and_serial_line(rig: SyncRig) -> None:
     meter = rig.rig.meter("A")
+    meter.metrology.set_source(ConstantLoad((PhaseLoad(3600.0, 0.0, 230.0),), 50.0))
     assert rig.until(lambda: meter.imported_wh() > 2, timeout_s=30)
     assert meter.meter.disconnector is not None
     meter.meter.disconnector.open()

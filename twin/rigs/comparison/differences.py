@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from twin.conformance.tables import Table
 from twin.rigs.comparison.finished import FinishedRun, Milestone, ProfileRow
@@ -15,8 +16,10 @@ _METERED = ("load", "daily", "monthly")
 _UNSOLICITED = ("event: meter-alarm",)
 """What a meter sends by itself, whenever the air lets it: its place among what others asked for is a matter of time."""
 
-_UNTIMED = (*_UNSOLICITED, "event: meter-lost")
-"""What has no place among the events of other meters: when a route is given up is a matter of time, too."""
+_LOST = "event: meter-lost"
+"""A route's lifetime ran out. A run that heals sooner can end before it does, so it is told, and decides nothing."""
+
+_UNORDERED = (*_UNSOLICITED, _LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def compare(first: FinishedRun, second: FinishedRun) -> Comparison:
         _order("alarms of each meter, in their order", _alarms(first), _alarms(second)),
         _order("kinds of use-case events of the whole run, in their order", _phases(first), _phases(second)),
     )
-    tables = (_durations(first, second), _waiting(first, second), _values(first, second))
+    tables = (_durations(first, second), _waiting(first, second), _lost(first, second), _values(first, second))
     return Comparison(agreements, tables)
 
 
@@ -105,7 +108,7 @@ def _readings(first: FinishedRun, second: FinishedRun) -> Agreement:
 
 
 def _by_subject(run: FinishedRun) -> list[object]:
-    return _sorted_by_subject([item for item in run.milestones if item.what not in _UNSOLICITED])
+    return _sorted_by_subject([item for item in run.milestones if item.what not in _UNORDERED])
 
 
 def _alarms(run: FinishedRun) -> list[object]:
@@ -121,7 +124,7 @@ def _phases(run: FinishedRun) -> list[object]:
     """The kinds of events as they followed each other, whichever meter came first among equals."""
     phases: list[object] = []
     for item in run.milestones:
-        if item.what not in _UNTIMED and (not phases or phases[-1] != item.what):
+        if item.what not in _UNORDERED and (not phases or phases[-1] != item.what):
             phases.append(item.what)
     return phases
 
@@ -168,6 +171,21 @@ def _waiting(first: FinishedRun, second: FinishedRun) -> Table:
 
 def _spread(values: list[float]) -> str:
     return f"{statistics.median(values):.3f} ({max(values):.3f})" if values else "none"
+
+
+def _lost(first: FinishedRun, second: FinishedRun) -> Table:
+    mine, theirs = (
+        {item.subject: item.at_ms for item in run.milestones if item.what == _LOST} for run in (first, second)
+    )
+    rows = tuple(
+        (serial, *(_clock_time(found[serial]) if serial in found else "not in the run" for found in (mine, theirs)))
+        for serial in sorted(mine.keys() | theirs.keys())
+    )
+    return Table("When a meter's route was last given up for lost, UTC", ("Meter", first.how, second.how), rows)
+
+
+def _clock_time(utc_ms: int) -> str:
+    return datetime.fromtimestamp(utc_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 def _values(first: FinishedRun, second: FinishedRun) -> Table:
