@@ -18,6 +18,11 @@ from twin.rigs.comparison.finished import load_run
 
 _FIRST_ROW_OF = "DELETE FROM profile_rows WHERE row_id = (SELECT min(row_id) FROM profile_rows WHERE name = '{}')"
 
+_LOST_EVENT = (
+    "INSERT INTO events (source, event_id, kind, serial, details_json, time_utc_ms, received_utc_ms)"
+    " VALUES ('dcu-1', 'lost-1', 'meter-lost', '{}', '{{}}', 1772470800000, 1772470800250)"
+)
+
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Run:
@@ -73,9 +78,18 @@ def test_time_alone_makes_no_difference_but_is_shown(day: Run, tmp_path: Path) -
     assert readings[2] != readings[4]
 
 
+def test_a_route_that_expires_in_one_run_only_is_shown_and_decides_nothing(day: Run, tmp_path: Path) -> None:
+    lost = "IHM5000099"
+    other = _other(day, tmp_path, _LOST_EVENT.format(lost))
+    comparison = compare(load_run(day.folder), load_run(other))
+    assert comparison.holds
+    table = next(table for table in comparison.tables if "given up" in table.title)
+    assert (lost, "not in the run", "2026-03-02 17:00:00.250") in table.rows
+
+
 def test_other_values_are_counted(day: Run, tmp_path: Path) -> None:
     other = _other(day, tmp_path, "UPDATE readings SET value = value + 3 WHERE name = 'voltage_l1'")
-    rows = compare(load_run(day.folder), load_run(other)).tables[2].rows
+    rows = compare(load_run(day.folder), load_run(other)).tables[-1].rows
     name, count, same, apart = next(row for row in rows if str(row[0]).startswith("voltage_l1"))
     assert (int(count) > 0, same, apart) == (True, 0, "3"), name
 
