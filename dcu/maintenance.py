@@ -8,11 +8,13 @@ JSON objects, one a line, each with an `id` that the answer repeats:
     {"id": 4, "command": "upload", "offset": 0, "data": "<base64>"}       an update.tar.gz, piece by piece
     {"id": 5, "command": "install", "signature": "<base64>"}              ECDSA P-256 with SHA-256, DER
     {"id": 6, "command": "restart"}
+    {"id": 7, "command": "clock"}        its time at this moment, and what it believes of it
 
     {"id": 1, "ok": true, ...}        {"id": 2, "ok": false, "error": "..."}
 
 `config` is what `dcu.config_file` reads; `files` are the PEM files that it names. What comes over the line is never
-logged: it holds keys.
+logged: it holds keys. What is asked about the mesh is in `dcu.mesh_commands`. Every request is answered once; one that
+takes its time does not hold up those behind it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from protocols.errors import TwinError
@@ -28,17 +30,34 @@ from protocols.ports import ByteLink
 
 _LOG = logging.getLogger(__name__)
 MAX_LINE_BYTES = 256 * 1024
+_QUIET = ("status", "clock")
+"""Asked again and again by whoever watches."""
 
 Command = Callable[[dict[str, Any]], dict[str, Any]]
 """Carries out a request, and gives the fields of its answer. A TwinError becomes an answer with `ok` false."""
+Job = Callable[[dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
+"""A command that takes its time."""
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+"""Runs a coroutine on the loop, under a name."""
 
 
 class MaintenancePort:
-    """Answers the lines that come over a link. Lines that are too long or no JSON objects are counted and refused."""
+    """Answers the lines that come over a link. Lines that are too long or no JSON objects are counted and refused.
 
-    def __init__(self, link: ByteLink, commands: dict[str, Command]) -> None:
+    `jobs` are commands that take their time; they are run by `spawn`.
+    """
+
+    def __init__(
+        self,
+        link: ByteLink,
+        commands: Mapping[str, Command],
+        jobs: Mapping[str, Job] | None = None,
+        spawn: Spawn | None = None,
+    ) -> None:
         self._link = link
         self._commands = commands
+        self._jobs = {} if jobs is None or spawn is None else jobs
+        self._spawn = spawn
         self._line = bytearray()
         self._is_skipping = False
         self.counters: Counter[str] = Counter()
@@ -72,15 +91,26 @@ class MaintenancePort:
         number = request.pop("id", None)
         name = request.pop("command", None)
         command = self._commands.get(name) if isinstance(name, str) else None
-        if command is None:
-            self._refuse(number, f"no such command; there are {', '.join(self._commands)}")
+        job = self._jobs.get(name) if isinstance(name, str) else None
+        if command is None and job is None:
+            self._refuse(number, f"no such command; there are {', '.join((*self._commands, *self._jobs))}")
             return
-        _LOG.log(logging.DEBUG if name == "status" else logging.INFO, "maintenance: %s", name)
+        _LOG.log(logging.DEBUG if name in _QUIET else logging.INFO, "maintenance: %s", name)
+        if job is not None and self._spawn is not None:
+            self._spawn(self._answer_later(number, job, request), f"maintenance {name}")
+        elif command is not None:
+            try:
+                self._done(number, command(request))
+            except TwinError as error:
+                self._refuse(number, str(error))
+
+    async def _answer_later(self, number: object, job: Job, request: dict[str, Any]) -> None:
         try:
-            fields = command(request)
+            self._done(number, await job(request))
         except TwinError as error:
             self._refuse(number, str(error))
-            return
+
+    def _done(self, number: object, fields: dict[str, Any]) -> None:
         self.counters["answered"] += 1
         self._send({"id": number, "ok": True, **fields})
 

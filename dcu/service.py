@@ -21,8 +21,10 @@ from typing import Any
 from dcu import __version__
 from dcu.config import DcuConfig
 from dcu.config_file import BrokerAddress, Provisioning
+from dcu.daemon import Dcu
 from dcu.device_lines import DeviceLines, keep_system_clock, make_uplink, system_clock
 from dcu.maintenance import MaintenancePort
+from dcu.mesh_commands import MeshCommands
 from dcu.mqtt_uplink import MqttOptions, TlsOptions
 from dcu.provisioning import ProvisioningStore
 from dcu.serial_link import SerialError, SerialLink, open_serial
@@ -140,6 +142,10 @@ class Concentrator:
         if keeper is not None and provisioning.devices.sets_system_clock:
             self._tasks.spawn(keep_system_clock(keeper, _set_realtime), "system clock")
 
+    @property
+    def station(self) -> Station:
+        return self._station
+
     def counters(self) -> dict[str, dict[str, int]]:
         return {part: dict(counter) for part, counter in self._station.counters().items()}
 
@@ -211,6 +217,7 @@ class Service:
         self._line: SerialLink = open_serial(
             options.maintenance_device, options.maintenance_baud, loop, self._line_lost
         )
+        mesh = MeshCommands(self._running)
         self.port = MaintenancePort(
             self._line,
             {
@@ -220,7 +227,12 @@ class Service:
                 "upload": self._upload,
                 "install": self._install,
                 "restart": self._restart,
+                "clock": self._clock,
+                "rotate-group-key": mesh.rotate_group_key,
+                "revoke": mesh.revoke,
             },
+            {"ping": mesh.ping},
+            self._tasks.spawn,
         )
 
     @property
@@ -313,10 +325,23 @@ class Service:
             answer["uplink"] = concentrator.uplink.is_connected
             answer["counters"] = concentrator.counters()
             answer["devices"] = concentrator.devices()
+            answer["waiting"] = concentrator.station.waiting
         if self._updater is not None:
             state = self._updater.state()
             answer["program"] = {"slot": state.slot, "status": state.status}
         return answer
+
+    def _clock(self, request: dict[str, Any]) -> dict[str, Any]:
+        concentrator = self._concentrator
+        reading = None if concentrator is None else concentrator.station.clock_reading()
+        if reading is None:
+            raise BadInputError("nothing disciplines the clock; provision a receiver or PTP under 'time'")
+        return reading
+
+    def _running(self) -> Dcu:
+        if self._concentrator is None:
+            raise BadInputError(f"the concentrator does not run, it is {self.state}; provision it first")
+        return self._concentrator.station.dcu
 
     def _provision(self, request: dict[str, Any]) -> dict[str, Any]:
         utc_s = request.get("utc_s")

@@ -178,20 +178,33 @@ class Station:
         )
         return found | {name: Counter(part.counters) for name, part in parts if part is not None}
 
+    @property
+    def waiting(self) -> int:
+        """Messages that the broker has not confirmed, and bundles that the head-end has not acknowledged."""
+        return self.dcu.counters()["outbox"]["waiting"] + len(self.dcu.waiting_bundles)
+
+    def clock_reading(self) -> dict[str, str | float | None] | None:
+        """The clock's time at this moment, and what it believes of it; None where nothing disciplines it."""
+        if self.keeper is None:
+            return None
+        utc_s = self.utc_s()  # first: whoever asks compares it with the moments of question and answer
+        quality = self.keeper.quality()
+        return {
+            "utc_s": utc_s,
+            "state": self.keeper.state.value,
+            "source": quality.source.value,
+            "uncertainty_s": quality.uncertainty_s if math.isfinite(quality.uncertainty_s) else None,
+            "holdover_s": quality.holdover_s,
+            "rate_ppm": self.keeper.frequency_ppm,
+            "steps": self.keeper.counters["steps"],
+        }
+
     def devices(self) -> dict[str, dict[str, str | float | None]]:
         """What clock, receiver, modem and ways say of themselves, by device; those that are not there are left out."""
         found: dict[str, dict[str, str | float | None]] = {}
-        if self.keeper is not None:
-            quality = self.keeper.quality()
-            known = math.isfinite(quality.uncertainty_s)
-            found["clock"] = {
-                "state": self.keeper.state.value,
-                "source": quality.source.value,
-                "utc_s": self.utc_s(),
-                "uncertainty_s": quality.uncertainty_s if known else None,
-                "holdover_s": quality.holdover_s,
-                "rate_ppm": self.keeper.frequency_ppm,
-            }
+        clock = self.clock_reading()
+        if clock is not None:
+            found["clock"] = clock
         if self._gps is not None:
             found["gps"] = {"state": self._gps.state.value, "leap_s": self._gps.leap_s}
         if self._ptp is not None:
