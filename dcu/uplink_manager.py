@@ -201,6 +201,7 @@ class UplinkManager:
     def _connected(self, session_present: bool) -> None:
         self._deadline.cancel()
         self._sign()
+        self.counters["sessions_resumed" if session_present else "sessions_begun"] += 1
         self._trace("dcu-uplink-way", way=self.way.value, reason="connected")
         if self.way is Way.CELLULAR and self._prober is None:
             self._prober = self._loop.create_task(self._try_preferred(), name="uplink probes")
