@@ -9,6 +9,9 @@ from protocols.dlms.server import SecurityEvent
 _ALIVE = "alive_utc_s"
 _SAME_EVENT_S = 60.0
 """An attacker must not wear the flash out: one row a minute for the same kind of attempt."""
+_ON_ITS_WAY_S = 60.0
+"""A mesh doubles datagrams and lets them overtake each other. What comes within this time after its number was passed
+is refused like any replay, and counted, but is no attempt to get in."""
 
 _SECURITY_EVENTS = {
     "refused": MeterEvent.AUTHENTICATION_FAILURE,
@@ -78,6 +81,8 @@ class SecurityDiary:
         services.trace("meter.security", event=event.kind, client_sap=event.client_sap, reason=event.reason)
         noted = _SECURITY_EVENTS.get(event.kind)
         if event.reason.endswith("replay"):
+            if event.late_s is not None and event.late_s < _ON_ITS_WAY_S:
+                return
             noted = MeterEvent.REPLAY_REFUSED
         if noted is None:
             return

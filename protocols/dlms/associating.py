@@ -87,7 +87,7 @@ def open_association(
     _check_version(aarq)
     _check_names(association, aarq)
     ciphering = _ciphering(association, aarq, security)
-    request, control = _initiate(association, aarq, ciphering, security)
+    request, control = _initiate(association, aarq, ciphering, security, now)
     conformance = _negotiate(association, request)
     if association.config.mechanism is Mechanism.LOW:
         _check_secret(association, aarq)
@@ -146,7 +146,7 @@ def _check_certificate(title: bytes, certificate: bytes | None, security: Server
 
 
 def _initiate(
-    association: Association, aarq: Aarq, ciphering: Ciphering | None, security: ServerSecurity | None
+    association: Association, aarq: Aarq, ciphering: Ciphering | None, security: ServerSecurity | None, now: float
 ) -> tuple[InitiateRequest, int]:
     """The InitiateRequest and the security control that it came with, 0 if in the clear."""
     information, control = aarq.user_information, 0
@@ -154,7 +154,7 @@ def _initiate(
         raise AssociationRefused(AcseUserDiagnostic.NO_REASON_GIVEN, "no_initiate_request", error=InitiateError.OTHER)
     try:
         if ciphering is not None and association.config.ciphered and information[:1] == b"\x21":
-            control, _, information = ciphering.open(unwrap(information))
+            control, _, information = ciphering.open(unwrap(information), now=now)
         request = InitiateRequest.decode(information)
     except ProtectionError as error:
         is_attack = error.reason == "wrong_tag"

@@ -44,12 +44,14 @@ class LockoutPolicy:
 @dataclass(frozen=True, slots=True)
 class SecurityEvent:
     """Something for the meter's event log: `kind` is one of `refused`, `locked`, `associated`, `released`,
-    `protection` (a wrong tag, a replay), `keys_changed`."""
+    `protection` (a wrong tag, a replay), `keys_changed`. `late_s` is how long a replay's number has been refused, None
+    where that is not known."""
 
     kind: str
     client_sap: int
     reason: str
     now: float
+    late_s: float | None = None
 
 
 class Journal:
@@ -65,9 +67,9 @@ class Journal:
         if self._trace is not None:
             self._trace("dlms.refused", client_sap=client_sap, reason=reason, now=now)
 
-    def emit(self, kind: str, client_sap: int, reason: str, now: float) -> None:
+    def emit(self, kind: str, client_sap: int, reason: str, now: float, *, late_s: float | None = None) -> None:
         if self._on_security_event is not None:
-            self._on_security_event(SecurityEvent(kind, client_sap, reason, now))
+            self._on_security_event(SecurityEvent(kind, client_sap, reason, now, late_s))
 
 
 class Associations:
@@ -213,7 +215,9 @@ class Associations:
         information, bits = rlrq.user_information, 0
         config, security = session.association.config, self._security
         if information is not None and information[:1] == b"\x21" and security is not None:
-            control, _, information = security.unicast(session.client_title).open(unwrap(information))
+            control, _, information = security.unicast(session.client_title).open(
+                unwrap(information), now=session.caller.now
+            )
             bits = request_bits(control)
         if information is not None:
             InitiateRequest.decode(information)

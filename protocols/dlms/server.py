@@ -284,7 +284,7 @@ class CosemServer:
 
     def _protection_failed(self, client_sap: int, now: float, session: Session | None, error: ProtectionError) -> bytes:
         self._journal.count(error.reason, client_sap, now)
-        self._journal.emit("protection", client_sap, error.reason, now)
+        self._journal.emit("protection", client_sap, error.reason, now, late_s=error.late_s)
         if error.reason == "policy":
             return _NO_ASSOCIATION
         if error.reason != "replay" or self.security is None or session is None or not session.client_title:

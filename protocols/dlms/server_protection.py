@@ -71,7 +71,7 @@ class ServerProtection:
             plain_tag = PLAIN_OF_DED[tag] if is_dedicated else PLAIN_OF_GLO[tag]
         ciphering = self._ciphering(session, title, sealed, is_dedicated=is_dedicated)
         self._check_policy(sealed)
-        control, _, plain = ciphering.open(sealed)
+        control, _, plain = ciphering.open(sealed, now=session.caller.now)
         if not plain or (plain_tag is not None and plain[0] != plain_tag):
             raise RemoteProtocolError("the protected APDU is not of its tag's kind")
 

@@ -62,6 +62,27 @@ def test_forged_and_replayed_broadcasts_change_nothing_also_after_a_restart() ->
     assert bench.meter.rtc.offset_s == pytest.approx(500.0, abs=0.01)
 
 
+@pytest.mark.requirement("UC-VI.4")
+@pytest.mark.parametrize(
+    ("counter", "after_s", "noted"),
+    [(6, 5.0, False), (5, 5.0, False), (4, 5.0, True), (6, 61.0, True), (5, 61.0, True)],
+    ids=["doubled", "overtaken", "older than what is known", "played again later", "overtaken by a minute"],
+)
+def test_what_the_mesh_doubles_or_delays_is_refused_but_no_attempt(counter: int, after_s: float, noted: bool) -> None:
+    bench = Bench()
+    now_s = bench.clock.utc_s()
+    set_clock(bench, 4, now_s)
+    bench.run(100.0)
+    set_clock(bench, 6, now_s + 100.0)
+    bench.run(after_s)
+    assert set_clock(bench, counter, now_s + 500) is None
+    assert bench.meter.rtc.offset_s == pytest.approx(0.0, abs=0.01)
+    assert bench.meter.firmware is not None
+    assert bench.meter.firmware.server.refusals["replay"] == 1
+    events = [fields["event"] for kind, fields in bench.traced if kind == "meter.event"]
+    assert ("replay_refused" in events) is noted
+
+
 @pytest.mark.requirement("SEC-3")
 def test_broadcast_may_do_nothing_but_set_the_clock() -> None:
     bench = Bench()

@@ -70,7 +70,7 @@ def test_replay_is_refused_and_logged_also_after_a_restart() -> None:
     refused = ExceptionResponse.decode(answer)
     assert refused.service_error is ServiceError.INVOCATION_COUNTER_ERROR
     assert refused.invocation_counter == meter.security.least_client_counter
-    assert SecurityEvent("protection", MANAGEMENT, "replay", 0.0) in meter.events
+    assert SecurityEvent("protection", MANAGEMENT, "replay", 0.0, late_s=0.0) in meter.events
     restarted = Meter(store=meter.store)
     fresh = client(store=MemoryCounterStore())
     assert isinstance(carry(restarted, fresh, fresh.associate())[0], Refused)
@@ -245,6 +245,37 @@ def test_no_counter_is_used_or_accepted_twice_whatever_the_power_does(
         except PowerCut:
             accepted.pop()  # its frame was not acted on, so it may come again
     assert len(accepted) == len(set(accepted))
+
+
+@quick
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.floats(0.0, 50.0)), min_size=1, max_size=200),
+    st.integers(0, 200),
+)
+def test_how_late_a_number_is_counts_from_the_first_that_passed_it(steps: list[tuple[int, float]], back: int) -> None:
+    receiver = ReceiveCounter(MemoryCounterStore(), "receive")
+    passed, now = [], 0.0
+    for up, wait_s in steps:
+        now += wait_s
+        passed.append((receiver.least + up - 1, now))
+        receiver.accept(*passed[-1])
+    value = max(receiver.least - 1 - back, 0)
+    late_s = receiver.late_s(value, now + 1.0)
+    expected_s = now + 1.0 - next(at_s for number, at_s in passed if value <= number)
+    assert late_s == expected_s or (late_s == float("inf") and len(passed) >= 64)
+    restarted = ReceiveCounter(MemoryCounterStore(), "receive")
+    restarted.accept(receiver.least, now)
+    restarted.restart()
+    assert restarted.late_s(0, now) == 0.0, "fresh under a new key"
+
+
+def test_what_was_refused_before_a_restart_is_late_beyond_measure() -> None:
+    store = MemoryCounterStore()
+    ReceiveCounter(store, "receive").accept(7, 1.0)
+    restarted = ReceiveCounter(store, "receive")
+    restarted.accept(restarted.least, 2.0)
+    assert restarted.late_s(7, 2.5) == float("inf")
+    assert restarted.late_s(restarted.least - 1, 2.5) == 0.5
 
 
 def test_counter_that_is_used_up_stops() -> None:

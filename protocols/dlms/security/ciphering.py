@@ -83,8 +83,11 @@ class Ciphering:
         content = self.gcm.seal(security_control, self._own_title + _COUNTER.pack(counter), plain, header)
         return _HEADER.pack(security_control, counter) + content
 
-    def open(self, sealed: bytes, header: bytes = b"") -> Opened:
-        """Undo `seal` of the peer. Raises ProtectionError; the counter is accepted only if all is right."""
+    def open(self, sealed: bytes, header: bytes = b"", *, now: float | None = None) -> Opened:
+        """Undo `seal` of the peer. Raises ProtectionError; the counter is accepted only if all is right.
+
+        `now` (s) is when it came: what is refused as a replay later is told how late it is.
+        """
         if len(sealed) < 5:
             raise ProtectionError("no room for a security header", "truncated")
         if len(self._peer_title) != 8:
@@ -95,9 +98,10 @@ class Ciphering:
         if security_control & SUITE_MASK != self.suite:
             raise ProtectionError(f"security suite {security_control & SUITE_MASK}, not {self.suite}", "wrong_suite")
         if not self._receive.is_fresh(counter):
-            raise ProtectionError(f"invocation counter {counter} was used before", "replay")
+            late_s = None if now is None else self._receive.late_s(counter, now)
+            raise ProtectionError(f"invocation counter {counter} was used before", "replay", late_s=late_s)
         plain = self.gcm.open(security_control, self._peer_title + _COUNTER.pack(counter), sealed[5:], header)
-        self._receive.accept(counter)
+        self._receive.accept(counter, now)
         return Opened(security_control, counter, plain)
 
 

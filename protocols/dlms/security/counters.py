@@ -6,11 +6,14 @@ most one reservation, and flash is written once a reservation and not once a fra
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from typing import Protocol
 
 from protocols.errors import LocalProtocolError
 
 COUNTER_MAX = 0xFFFFFFFF
+_REMEMBERED = 64
 
 
 class CounterStore(Protocol):
@@ -83,7 +86,7 @@ class SendCounter:
 class ReceiveCounter:
     """The least number that a peer may still use under one key."""
 
-    __slots__ = ("_least", "_name", "_reserve", "_reserved", "_store", "has_accepted")
+    __slots__ = ("_least", "_name", "_passed", "_reserve", "_reserved", "_store", "has_accepted")
 
     def __init__(self, store: CounterStore, name: str, *, reserve: int = 64) -> None:
         self._store = store
@@ -93,6 +96,8 @@ class ReceiveCounter:
         self._reserved = self._least
         self.has_accepted = False
         """Whether the peer has shown, since this object was made, that it knows the key."""
+        self._passed = deque([(self._least - 1, -math.inf)], _REMEMBERED)
+        """The last numbers accepted and when, both rising. The first stands for all below it."""
 
     @property
     def least(self) -> int:
@@ -102,16 +107,30 @@ class ReceiveCounter:
     def is_fresh(self, value: int) -> bool:
         return value >= self._least
 
-    def accept(self, value: int) -> None:
-        """`value` came in a frame whose tag was right. It and all below are refused from now on, restarts included."""
+    def late_s(self, value: int, now: float) -> float:
+        """How long `value` has been refused: infinite where it was so before anything that is remembered.
+
+        Short for a frame that the network doubled, or that a later one overtook; whoever recorded one is later.
+        """
+        oldest, _ = self._passed[0]
+        if value <= oldest:
+            return math.inf
+        return next((now - at_s for passed, at_s in self._passed if value <= passed), 0.0)
+
+    def accept(self, value: int, now: float | None = None) -> None:
+        """`value` came (at `now`) in a frame whose tag was right. It and all below are refused from now on, restarts
+        included."""
         if value >= self._reserved:
             reserved = min(value + self._reserve, COUNTER_MAX + 1)
             self._store.save(self._name, reserved)
             self._reserved = reserved
         self._least = value + 1
+        self._passed.append((value, -math.inf if now is None else now))
         self.has_accepted = True
 
     def restart(self) -> None:
         """Accept from 0 again, under a new key."""
         self._store.save(self._name, 0)
         self._least = self._reserved = 0
+        self._passed.clear()
+        self._passed.append((-1, -math.inf))

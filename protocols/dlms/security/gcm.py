@@ -20,11 +20,15 @@ _SPEC = "IEC 62056-5-3, security"
 
 
 class ProtectionError(RemoteProtocolError):
-    """A protected APDU whose protection is not right. `reason` is one word for counters and traces."""
+    """A protected APDU whose protection is not right. `reason` is one word for counters and traces.
 
-    def __init__(self, message: str, reason: str) -> None:
+    `late_s` is how long the number of a replay has been refused, None where that is not known.
+    """
+
+    def __init__(self, message: str, reason: str, *, late_s: float | None = None) -> None:
         super().__init__(message, spec=_SPEC)
         self.reason = reason
+        self.late_s = late_s
 
 
 class Gcm:
