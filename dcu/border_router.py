@@ -98,7 +98,11 @@ class BorderRouter:
         self._trace = trace
         self._table: dict[bytes, Reachability] = {}
         self._frame_counters = FrameCounterReserve(
-            storage, "frame", block=FRAME_COUNTER_BLOCK, margin=_FRAME_COUNTER_MARGIN
+            storage,
+            "frame",
+            block=FRAME_COUNTER_BLOCK,
+            margin=_FRAME_COUNTER_MARGIN,
+            least=config.predecessor.frame_counter,
         )
         self.counters: Counter[str] = Counter()
         self._link = WatchedLink(radio, self._note_frame_counter)
@@ -186,6 +190,11 @@ class BorderRouter:
         answer = self._echoes.get((event.source, event.sequence))
         if event.identifier == _ECHO_IDENTIFIER and answer is not None and not answer.done():
             answer.set_result(self._timers.time())
+
+    @property
+    def frame_counter_end(self) -> int:
+        """The first frame counter that the radio cannot have used: it is not reserved yet."""
+        return self._frame_counters.reserved
 
     def where(self, eui64: bytes) -> Reachability | None:
         """A meter's place in the mesh, None while it has none."""

@@ -170,6 +170,18 @@ class FirmwarePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """What the concentrator had used up in whose place this one comes, with its identity and keys but not its flash.
+
+    `starts` is how often it had started, `frame_counter` the first one that its radio cannot have sent: as its status
+    tells over the maintenance line. This one goes on behind both, or meters and head-end would take it for a replay.
+    """
+
+    starts: int = 0
+    frame_counter: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DcuConfig:
     """Identity and settings of one concentrator.
 
@@ -206,3 +218,4 @@ class DcuConfig:
     modem: ModemPolicy = ModemPolicy()
     uplink: UplinkPolicy = UplinkPolicy()
     time: TimePolicy = TimePolicy()
+    predecessor: Predecessor = Predecessor()

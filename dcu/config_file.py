@@ -10,6 +10,7 @@
 `uplink`, `modem` and `time` name the devices beside the concentrator, as docs/dev/uplink.md shows; each may hold a
 `policy` with the numbers of `UplinkPolicy`, `ModemPolicy` or `TimePolicy`.
 `mesh_identity`, for a mesh that admits devices by certificate, holds the PEM texts of `MeshIdentity`.
+`predecessor`, for a concentrator that takes another's place, holds the numbers of `Predecessor`.
 `collection` may hold `local_offset_s`, local time minus UTC; `firmware_keys_pem` the public keys of those whose
 firmware is passed on to meters. `identity`, for meters of security suite 1, holds the PEM
 texts of `DeviceIdentity`.
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dcu.config import CollectionPolicy, DcuConfig, DlmsTimeouts, RegistrationPolicy
+from dcu.config import CollectionPolicy, DcuConfig, DlmsTimeouts, Predecessor, RegistrationPolicy
 from dcu.config_sections import Section, unique
 from dcu.device_config import DevicePlaces, take_devices
 from dcu.identity import ClientKeys, DeviceIdentity
@@ -145,6 +146,8 @@ def _dcu(root: Section) -> DcuConfig:
         offset_s = collection.integer("local_offset_s", -50_400, 50_400)
         collection.end()
         known["collection"] = CollectionPolicy(local_offset_s=offset_s)
+    if "predecessor" in root:
+        known["predecessor"] = _predecessor(root.section("predecessor"))
     if "firmware_keys_pem" in root:
         known["firmware_keys_pem"] = root.text("firmware_keys_pem")
         try:
@@ -154,6 +157,12 @@ def _dcu(root: Section) -> DcuConfig:
     if "identity" in root:
         known["identity"] = _identity(root.section("identity"), known["system_title"])
     return DcuConfig(**known)
+
+
+def _predecessor(section: Section) -> Predecessor:
+    found = Predecessor(section.integer("starts", 0, 2**31), section.integer("frame_counter", 0, 2**32 - 1))
+    section.end()
+    return found
 
 
 def _identity(section: Section, system_title: bytes) -> DeviceIdentity:

@@ -61,15 +61,15 @@ class FrameCounterReserve:
     """Frame counters that a radio may use without asking: `first` at this start, then what `note` allows.
 
     A restart begins at `reserved`. The radio counts by itself and reports late, so `margin` values beyond its last
-    report are always reserved.
+    report are always reserved. None below `least` is ever given.
     """
 
-    def __init__(self, storage: Storage, name: str, *, block: int, margin: int) -> None:
+    def __init__(self, storage: Storage, name: str, *, block: int, margin: int, least: int = 0) -> None:
         self._counters = StoredCounters(storage)
         self._name = name
         self._block = block
         self._margin = margin
-        self.first = self.reserved = self._counters.load(name) or 0
+        self.first = self.reserved = max(self._counters.load(name) or 0, least)
         self.note(self.first)
 
     def note(self, used: int) -> None:

@@ -13,7 +13,7 @@ from dcu.border_router import BorderRouter, Reachability, RouterListener
 from dcu.bundles import BundleStore
 from dcu.clock_sync import ClockSync
 from dcu.collector import Collector
-from dcu.config import DcuConfig
+from dcu.config import DcuConfig, Predecessor
 from dcu.firmware_jobs import FirmwareJobs
 from dcu.headend import Headend
 from dcu.headend_time import HeadendTime
@@ -94,7 +94,7 @@ class Dcu:
         self._trace = trace
         self._ended = asyncio.Event()
         self._tasks = TaskGroup(loop, trace)
-        start_count = _count_start(storage)
+        self._start_count = start_count = _count_start(storage, config.predecessor.starts)
         self.registry = Registry(storage, trace, max_meters=config.max_meters)
         self._outbox = Outbox(
             uplink, storage, limit_bytes=config.outbox_limit_bytes, trace=trace, on_confirmed=self._drained,
@@ -358,6 +358,11 @@ class Dcu:
         }
 
     @property
+    def used(self) -> Predecessor:
+        """What a replacement has to go on behind."""
+        return Predecessor(self._start_count, self._router.frame_counter_end)
+
+    @property
     def waiting_bundles(self) -> list[str]:
         """Bundles that the head-end has not acknowledged, the oldest first."""
         return self._bundles.waiting
@@ -487,9 +492,9 @@ class Dcu:
             )
 
 
-def _count_start(storage: Storage) -> int:
-    """How often this storage has seen a start, this one included."""
+def _count_start(storage: Storage, before: int) -> int:
+    """How often this concentrator has started, this start included, and `before` in a predecessor."""
     stored = storage.read(_START_COUNT)
-    count = 1 if stored is None else int.from_bytes(stored, "big") + 1
+    count = max(before, 0 if stored is None else int.from_bytes(stored, "big")) + 1
     storage.write(_START_COUNT, count.to_bytes(4, "big"))
     return count

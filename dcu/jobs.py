@@ -23,6 +23,8 @@ _LOG = logging.getLogger(__name__)
 _REMEMBERED_REQUESTS = 4096
 _MAX_DEADLINE_S = 86_400.0
 _RETRY_S = 1.0
+_READABLE = (MeterState.ANNOUNCED, MeterState.REGISTERED)
+"""A meter whose registration waits for the acknowledgement has proved itself, and the head-end asks for it."""
 
 
 class _Job:
@@ -116,7 +118,7 @@ class ReadingJobs:
             if meter.state is MeterState.REFUSED:
                 self._respond(job, ReadingStatus.REFUSED, "the meter's registration was refused")
                 return
-            if meter.state is not MeterState.REGISTERED:
+            if meter.state not in _READABLE:
                 job.last_trouble = f"the meter is {meter.state.value}"
                 await self._access.until_changed(meter)
                 continue

@@ -29,9 +29,14 @@ class SerialLink:
 
     What the device does not take is kept, up to 256 KiB; beyond that new bytes are dropped and counted: the RCP
     resynchronises on its next frame. `on_lost(reason)` is called once if the device goes away.
+
+    A UART hands its bytes over a few at a time, and each time costs the processor the same. So the line is left alone
+    for `rest_s` after it was read: the first bytes after a silence come at once, and those of a long message together.
     """
 
-    def __init__(self, descriptor: int, loop: asyncio.AbstractEventLoop, on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, descriptor: int, loop: asyncio.AbstractEventLoop, on_lost: Callable[[str], None], *, rest_s: float = 0.0
+    ) -> None:
         """`descriptor` is open for both directions, not blocking; it now belongs to the link."""
         self._descriptor = descriptor
         self._loop = loop
@@ -39,8 +44,10 @@ class SerialLink:
         self._receiver: Callable[[bytes], None] | None = None
         self._waiting = bytearray()
         self._is_open = True
+        self._rest_s = rest_s
+        self._resting: asyncio.TimerHandle | None = None
         self.dropped_bytes = 0
-        loop.add_reader(descriptor, self._readable)
+        self._listen()
 
     def on_data(self, callback: Callable[[bytes], None]) -> None:
         self._receiver = callback
@@ -62,6 +69,8 @@ class SerialLink:
     def close(self) -> None:
         if self._is_open:
             self._is_open = False
+            if self._resting is not None:
+                self._resting.cancel()
             self._loop.remove_reader(self._descriptor)
             self._loop.remove_writer(self._descriptor)
             os.close(self._descriptor)
@@ -76,8 +85,15 @@ class SerialLink:
             return
         if not data:
             self._lose("end of file")
-        elif self._receiver is not None:
+            return
+        if self._rest_s:
+            self._loop.remove_reader(self._descriptor)
+            self._resting = self._loop.call_later(self._rest_s, self._listen)
+        if self._receiver is not None:
             self._receiver(data)
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._descriptor, self._readable)
 
     def _writable(self) -> None:
         try:
@@ -100,7 +116,12 @@ class SerialLink:
 
 
 def open_serial(
-    device: str, speed_baud: int, loop: asyncio.AbstractEventLoop, on_lost: Callable[[str], None]
+    device: str,
+    speed_baud: int,
+    loop: asyncio.AbstractEventLoop,
+    on_lost: Callable[[str], None],
+    *,
+    rest_s: float = 0.0,
 ) -> SerialLink:
     """The serial device at `device`: raw, 8N1, no flow control. A unix socket is connected to instead.
 
@@ -108,7 +129,7 @@ def open_serial(
     """
     try:
         if stat.S_ISSOCK(os.stat(device).st_mode):  # noqa: PTH116 (the mode is wanted, not a path)
-            return SerialLink(_connected(device), loop, on_lost)
+            return SerialLink(_connected(device), loop, on_lost, rest_s=rest_s)
         descriptor = os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:
         raise SerialError(f"cannot open {device}: {error.strerror or error}") from error
@@ -117,7 +138,7 @@ def open_serial(
     except BaseException:
         os.close(descriptor)
         raise
-    return SerialLink(descriptor, loop, on_lost)
+    return SerialLink(descriptor, loop, on_lost, rest_s=rest_s)
 
 
 def _connected(path: str) -> int:

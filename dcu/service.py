@@ -37,6 +37,8 @@ from protocols.errors import BadInputError
 
 _LOG = logging.getLogger(__name__)
 _CONFIRM_INTERVAL_S = 5.0
+_MAINTENANCE_REST_S = 0.02
+_RADIO_REST_S = 0.002
 UPDATE_KEY = "update-key.pem"
 
 
@@ -60,6 +62,8 @@ class ServiceOptions:
     on_provisioned: Path | None = None
     """A program of the board, run with the workspace at the start and whenever provisioning has changed."""
     maintenance_baud: int = 921600
+    begin_again_s: float = 30.0
+    """After a start that flash refused: full today, it may have room again tomorrow, with nobody at the cabinet."""
 
 
 class FileTrace:
@@ -113,7 +117,9 @@ class Concentrator:
         rng = random.SystemRandom()
         self.provisioning = provisioning
         self._trace = FileTrace(provisioning.trace_file, loop)
-        self._radio = open_serial(provisioning.radio_device, provisioning.radio_baud, loop, on_lost)
+        self._radio = open_serial(
+            provisioning.radio_device, provisioning.radio_baud, loop, on_lost, rest_s=_RADIO_REST_S
+        )
         self._lines = DeviceLines(provisioning.devices, loop)
         self._tasks = TaskGroup(loop, self._trace)
         try:
@@ -148,6 +154,10 @@ class Concentrator:
 
     def counters(self) -> dict[str, dict[str, int]]:
         return {part: dict(counter) for part, counter in self._station.counters().items()}
+
+    def used(self) -> dict[str, int]:
+        """What to provision to a replacement, as its `predecessor`."""
+        return dataclasses.asdict(self._station.dcu.used)
 
     def devices(self) -> dict[str, Any]:
         """How the devices beside it are: for people at the maintenance line."""
@@ -211,11 +221,12 @@ class Service:
         self._updater = self._make_updater()
         self._concentrator: Concentrator | None = None
         self._failure = ""
+        self._again: asyncio.TimerHandle | None = None
         self._ending: asyncio.Future[str] = loop.create_future()
         self._replacing = asyncio.Lock()
         self._telling = asyncio.Lock()
         self._line: SerialLink = open_serial(
-            options.maintenance_device, options.maintenance_baud, loop, self._line_lost
+            options.maintenance_device, options.maintenance_baud, loop, self._line_lost, rest_s=_MAINTENANCE_REST_S
         )
         mesh = MeshCommands(self._running)
         self.port = MaintenancePort(
@@ -258,6 +269,7 @@ class Service:
         try:
             return await self._ending
         finally:
+            self._give_up_beginning()
             if self._concentrator is not None:
                 await self._concentrator.stop()
             self._tasks.cancel()
@@ -270,8 +282,16 @@ class Service:
         try:
             self._concentrator = Concentrator(provisioning, self._loop, lambda why: self._end(f"radio: {why}"))
             self._failure = ""
-        except (SerialError, StorageError, BadInputError) as error:
+        except StorageError as error:
             self._fail(str(error))
+            self._again = self._loop.call_later(self._options.begin_again_s, self._begin, provisioning)
+        except (SerialError, BadInputError) as error:
+            self._fail(str(error))
+
+    def _give_up_beginning(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
 
     def _tell_board(self) -> None:
         program = self._options.on_provisioned
@@ -299,6 +319,7 @@ class Service:
     async def _replace(self, provisioning: Provisioning | None) -> None:
         """Stop what runs, and start anew with another identity, or with none."""
         async with self._replacing:
+            self._give_up_beginning()
             if self._concentrator is not None:
                 old, self._concentrator = self._concentrator, None
                 await old.stop()
@@ -326,6 +347,7 @@ class Service:
             answer["counters"] = concentrator.counters()
             answer["devices"] = concentrator.devices()
             answer["waiting"] = concentrator.station.waiting
+            answer["used"] = concentrator.used()
         if self._updater is not None:
             state = self._updater.state()
             answer["program"] = {"slot": state.slot, "status": state.status}

@@ -13,6 +13,7 @@ pytest.importorskip("twin.air.air")
 from dcu_fakes import CONFIG, ENERGY, START_UTC_S, FakeHeadend, FakeMeter, FakeUplink
 
 from dcu.border_router import DLMS_PORT
+from dcu.config import Predecessor
 from dcu.daemon import Dcu
 from dcu.storage import MemoryStorage
 from protocols.headend import messages as m
@@ -134,6 +135,68 @@ def test_a_restarted_concentrator_takes_its_mesh_up_again() -> None:
             200,
         )
         assert (await village.reading("r1", village.meters[1], 30)).status is m.ReadingStatus.OK
+
+    village.run(body)
+
+
+@pytest.mark.requirement("UC-II.1")
+def test_a_reading_does_not_wait_long_for_a_restarted_concentrator() -> None:
+    village = Village(2)
+
+    async def body() -> None:
+        first = village.start()
+        for node in village.nodes:
+            node.start()
+        await village.until(lambda: len(village.headend.rows) == 2, 120)
+        first.halt()
+        village.air.kill("dcu")
+        await asyncio.sleep(600)
+        village.air.revive("dcu")
+        village.start()
+        began_s = village.loop.time()
+        await asyncio.sleep(1.0)  # this broker keeps nothing for a concentrator that is not connected yet
+        for number, meter in enumerate(village.meters):
+            assert (await village.reading(f"r{number}", meter, 30)).status is m.ReadingStatus.OK
+        assert village.loop.time() - began_s < 5.0
+
+    village.run(body)
+
+
+def _replaced(village: Village, predecessor: Predecessor) -> Dcu:
+    """Another board with the same identity and keys, and an empty flash."""
+    village.air.kill("dcu")
+    village.air.revive("dcu")
+    village.storage = MemoryStorage()
+    village.config = replace(village.config, predecessor=predecessor)
+    return village.start()
+
+
+@pytest.mark.parametrize("tells_what_was_used", [True, False])
+def test_meters_take_a_replacement_for_its_predecessor_if_it_goes_on_behind_it(tells_what_was_used: bool) -> None:
+    village = Village(2)
+
+    async def body() -> None:
+        first = village.start()
+        for node in village.nodes:
+            node.start()
+        await village.until(lambda: len(village.headend.rows) == 2, 120)
+        heard = {message.id for message in village.headend.of(m.Registration)}
+        first.halt()
+        second = _replaced(village, first.used if tells_what_was_used else Predecessor())
+        began_s = village.loop.time()
+        try:
+            await village.until(lambda: all(second.where(meter.eui64) for meter in village.meters), 10)
+        except AssertionError:
+            assert not tells_what_was_used
+            return
+        assert tells_what_was_used, "meters took frames that may be replays"
+        assert village.loop.time() - began_s < 5.0
+        assert second.used.starts == first.used.starts + 1
+        await village.until(
+            lambda: len({message.id for message in village.headend.of(m.Registration)} - heard) == 2, 30
+        )
+        assert (await village.reading("r1", village.meters[1], 30)).status is m.ReadingStatus.OK
+        assert len(village.headend.rows) == 2
 
     village.run(body)
 

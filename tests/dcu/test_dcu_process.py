@@ -19,8 +19,12 @@ from typing import Any
 import pytest
 
 from dcu.__main__ import EXIT_BAD_INPUT, EXIT_OK, EXIT_UNUSABLE, main
+from dcu.config import Predecessor
 from dcu.config_file import load
+from dcu.provisioning import ProvisioningStore
 from dcu.serial_link import SerialError, SerialLink, open_serial
+from dcu.service import Service, ServiceOptions, State
+from dcu.storage import FileStorage
 from protocols.errors import BadInputError
 from protocols.rcp.codes import ChannelFunction
 
@@ -77,6 +81,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         "dlms": {"response_s": 2.5, "attempts": 5},
         "registration": {"retry_first_s": 1, "parallel": 2},
         "limits": {"max_meters": 12},
+        "predecessor": {"starts": 3, "frame_counter": 70_000},
     }
     content["broker"] |= {
         "username": "dcu",
@@ -90,6 +95,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert found.dcu.dlms.attempts == 5
     assert found.dcu.registration.parallel == 2
     assert found.dcu.max_meters == 12
+    assert found.dcu.predecessor == Predecessor(starts=3, frame_counter=70_000)
     assert found.broker.tls is not None
     assert found.broker.tls.ca_file == str(tmp_path / "ca.pem")
     assert found.broker.tls.certificate_file == "/etc/c.pem"
@@ -114,6 +120,9 @@ def test_no_key_and_no_password_is_in_a_repr(tmp_path: Path) -> None:
         ("mesh.pan_id", 0xFFFF),
         ("mesh.pan_id", True),
         ("mesh.key_index", 0),
+        ("predecessor", {"starts": -1, "frame_counter": 0}),
+        ("predecessor", {"starts": 1}),
+        ("predecessor", {"starts": 1, "frame_counter": 2**32}),
         ("mesh.timers_profile", "quick"),
         ("mesh.network_name", "n" * 33),
         ("mesh.radio.plan", 9999),
@@ -165,13 +174,13 @@ def test_broken_json_is_refused_with_its_line(tmp_path: Path) -> None:
 # the serial line
 
 
-def on_a_line(body: Callable[[SerialLink, int, list[str]], Any]) -> None:
+def on_a_line(body: Callable[[SerialLink, int, list[str]], Any], *, rest_s: float = 0.0) -> None:
     """Run `body(link, the other end's descriptor, reasons of loss)` on a pseudo-terminal."""
 
     async def run() -> None:
         far, near = pty.openpty()
         lost: list[str] = []
-        link = open_serial(os.ttyname(near), 115200, asyncio.get_running_loop(), lost.append)
+        link = open_serial(os.ttyname(near), 115200, asyncio.get_running_loop(), lost.append, rest_s=rest_s)
         os.close(near)
         os.set_blocking(far, False)
         try:
@@ -210,6 +219,34 @@ def test_every_byte_value_crosses_the_line_both_ways() -> None:
         assert sent == everything
 
     on_a_line(body)
+
+
+def test_a_line_that_rests_is_read_in_few_pieces_and_loses_nothing() -> None:
+    async def body(link: SerialLink, far: int, _lost: list[str]) -> None:
+        pieces: list[bytes] = []
+        link.on_data(pieces.append)
+        for value in range(200):
+            os.write(far, bytes((value,)))
+            await asyncio.sleep(0)
+        await until(lambda: sum(map(len, pieces)) == 200)
+        assert b"".join(pieces) == bytes(range(200))
+        assert len(pieces) <= 5, "every byte woke the reader"
+
+    on_a_line(body, rest_s=0.2)
+
+
+def test_a_line_that_rests_still_notices_its_end() -> None:
+    async def body(link: SerialLink, far: int, lost: list[str]) -> None:
+        received = bytearray()
+        link.on_data(received.extend)
+        os.write(far, b"last words")
+        await until(lambda: received == b"last words")
+        link.close()
+        link.close()
+        await asyncio.sleep(0.02)  # a rest that ends on a closed line would raise in the loop
+        assert lost == []
+
+    on_a_line(body, rest_s=0.01)
 
 
 def test_a_line_that_takes_nothing_is_bounded() -> None:
@@ -269,6 +306,34 @@ def test_a_bad_configuration_ends_with_2_and_a_missing_radio_with_3(
     path = written(tmp_path, changed("radio_device", str(tmp_path / "no-radio")))
     assert main(["--config", str(path)]) == EXIT_UNUSABLE
     assert "no-radio" in capsys.readouterr().err
+
+
+def test_a_start_that_flash_refused_is_tried_again_until_there_is_room(tmp_path: Path) -> None:
+    async def run() -> None:
+        lines = [pty.openpty() for _ in range(2)]
+        radio, maintenance = (os.ttyname(near) for _, near in lines)
+        flash = tmp_path / "flash"
+        flash.write_text("where the folder of the records should be")
+        content = changed("radio_device", radio) | {"storage": str(flash)}
+        content["broker"]["port"] = 1  # nobody listens
+        ProvisioningStore(FileStorage(tmp_path / "state"), tmp_path / "ram").save(content, {})
+        options = ServiceOptions(tmp_path / "state", maintenance, tmp_path / "ram", begin_again_s=0.02)
+        loop = asyncio.get_running_loop()
+        service = Service(options, loop)
+        ended = loop.create_task(service.run())
+        try:
+            await until(lambda: service.state is State.FAILED)
+            flash.unlink()
+            await until(lambda: service.state is State.RUNNING)
+            assert (flash / "start-count").exists()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await ended == ""
+            for far, near in lines:
+                os.close(far)
+                os.close(near)
+
+    asyncio.run(run())
 
 
 def test_the_process_starts_logs_json_and_ends_cleanly_on_sigterm(tmp_path: Path) -> None:

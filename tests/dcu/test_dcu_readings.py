@@ -162,6 +162,26 @@ def test_a_reading_succeeds_when_the_route_heals_before_the_deadline(bench: Benc
     bench.run(body)
 
 
+@pytest.mark.requirement("UC-II.1")
+def test_a_meter_that_has_proved_itself_is_read_before_the_headend_has_acknowledged(bench: Bench) -> None:
+    meter = FakeMeter(1)
+
+    async def body() -> None:
+        first = bench.start()
+        await bench.registered(meter)
+        first.halt()
+        bench.headend.acknowledges = False
+        bench.start()
+        bench.mesh.join(meter, restarted=False)
+        await asyncio.sleep(2)
+        bench.headend.request("r1", meter, 30)
+        await bench.until(lambda: bench.headend.responses("r1"), 20)
+        assert bench.state(meter) == "announced"
+        assert bench.headend.responses("r1")[0].status is m.ReadingStatus.OK
+
+    bench.run(body)
+
+
 @pytest.mark.requirement("UC-I.4")
 def test_a_meter_that_registers_anew_in_the_middle_of_a_reading_is_read_afterwards(bench: Bench) -> None:
     meter = FakeMeter(1)

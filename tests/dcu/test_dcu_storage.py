@@ -111,6 +111,15 @@ def test_frame_counters_leap_ahead_at_every_start_and_are_never_given_twice() ->
     assert FrameCounterReserve(storage, "frame", block=100, margin=10).first >= highest + 10
 
 
+def test_frame_counters_go_on_behind_those_of_a_predecessor_and_leap_from_there() -> None:
+    storage = MemoryStorage()
+    first = FrameCounterReserve(storage, "frame", block=100, margin=10, least=5_000)
+    assert first.first == 5_000
+    first.note(9_000)
+    # At a later start its own are the newer ones.
+    assert FrameCounterReserve(storage, "frame", block=100, margin=10, least=5_000).first > 9_000
+
+
 def test_frame_counters_are_written_once_per_block() -> None:
     storage = MemoryStorage()
     reserve = FrameCounterReserve(storage, "frame", block=1000, margin=10)

@@ -18,6 +18,7 @@ from protocols.mesh.events import (
     RouteSuspect,
 )
 from protocols.mesh.join import JoinState
+from protocols.mesh.timers import BENCH
 from protocols.mesh.wisun import FrameType, PayloadElements
 
 # Root 0; 1 to 4 hear it; 5 to 8 hear two of those each; 9 to 12 hear two of those each: three hops.
@@ -180,6 +181,18 @@ def test_all_routes_come_back_after_a_restart_of_the_root(downtime_s: float) -> 
     bench.run_until(lambda: all_routed(bench), 60.0)
     bench.send(0, 12, b"hello")
     bench.run_until(lambda: b"hello" in received(bench, 12), 5.0)
+
+
+def test_nodes_need_not_wait_for_a_root_that_knows_of_its_past() -> None:
+    bench = village()
+    bench.power_off(0)
+    bench.run_for(5.0)
+    since = bench.now
+    bench.power_on(0, start_count=2)
+    bench.run_until(lambda: bool(bench.of(0, NodeReachable, since)), 2.0)
+    first = bench.of(0, NodeReachable, since)[0]
+    # Half an interval of DIS, in which a node waits for other parents; the delay of its DAO; what travels.
+    assert bench.now - since < BENCH.dis_interval_s / 2 + BENCH.dao_spread_s(len(bench.nodes)) + 0.2, first
 
 
 def test_a_root_that_forgot_its_versions_overtakes_them() -> None:

@@ -58,6 +58,7 @@ class RplRoot:
         self._refresh_allowed_at = 0.0
         self._refresh_at: float | None = None
         self._has_started = False
+        self._has_past = start_count > 1
         self._advertise_at: float | None = None
         self._configuration = DodagConfiguration(
             dio_interval_min=profile.dio_interval_min,
@@ -78,13 +79,19 @@ class RplRoot:
         return len(self._table)
 
     def start(self, now: float) -> None:
-        """Ask who is there, listen a little, then advertise a version that nobody has heard yet.
+        """Advertise a version that nobody has heard yet.
 
-        A node that follows a version of this root's life before would otherwise see no reason for a new DAO.
+        A node that follows a version of this root's life before would otherwise see no reason for a new DAO. A root
+        that knows of such a life knows such a version, too, and does not let its nodes wait; whoever has heard a newer
+        one tells it. One that knows of none asks who is there, and listens a little before.
         """
         if self._has_started:
             self.version = lollipop.increment(self.version)
-        self._has_started = True
+        knows_its_past, self._has_started = self._has_started or self._has_past, True
+        if knows_its_past:
+            self._trickle.start(now)
+            self._send_dio(None)
+            return
         self._advertise_at = now + self._profile.dis_interval_s
         self._port.send_dis(None)
 

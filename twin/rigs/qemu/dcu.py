@@ -65,6 +65,10 @@ class GuestProvisioning:
         """The same, and one more file."""
         return GuestProvisioning(self.config, {**self.files, name: text})
 
+    def behind(self, used: dict[str, int]) -> GuestProvisioning:
+        """The same for a replacement, which goes on behind what its predecessor's status calls `used`."""
+        return GuestProvisioning({**self.config, "predecessor": used}, self.files)
+
 
 def radio_section(radio: RadioSettings) -> dict[str, Any]:
     """The `mesh.radio` section of the daemon's configuration."""
@@ -193,6 +197,21 @@ class QemuDcu:
             self._task.cancel()
         self.machine.cut_power()
         self._air.kill(self._radio.name)
+
+    async def replace(self) -> None:
+        """Put another board in this one's place: power on, out of the snapshot, with the same identity and no memory.
+
+        Returns as `start` does, at once; `ready` waits. Raises RigError or TimeoutError if this one's daemon does not
+        say what it has used: meters would take its successor for a replay.
+        """
+        status = await self.status()
+        if "used" not in status:
+            raise RigError(f"the concentrator is {status['state']}: there is nothing to replace")
+        self.cut_power()
+        await self.machine.power_off()
+        self._provisioning = self._provisioning.behind(status["used"])
+        self._has_started = False
+        self.start()
 
     async def pause(self) -> None:
         """Stop the guest's processor, and its time."""
