@@ -1,6 +1,6 @@
 """Maintenance of the mesh: what a technician may ask of a concentrator about its members, and its keys.
 
-{"id": 7, "command": "ping", "eui64": "<16 hex>", "payload_bytes": 56, "timeout_s": 10}
+{"id": 7, "command": "ping", "eui64": "<16 hex>", "payload_bytes": 56, "wait_s": 10}
     {"id": 7, "ok": true, "round_trip_s": 0.12}               null without an answer, or a way to the node
 {"id": 8, "command": "rotate-group-key", "index": 2, "key": "<32 hex>"}
 {"id": 9, "command": "revoke", "eui64": "<16 hex>"}
@@ -40,7 +40,7 @@ class MeshCommands:
         """ICMPv6 echo to a member: its round trip in seconds."""
         eui64 = _octets(request, "eui64", EUI64_BYTES)
         payload_bytes = _number(request, "payload_bytes", 56, most=MOST_PAYLOAD_BYTES)
-        timeout_s = _number(request, "timeout_s", 10.0, most=LONGEST_WAIT_S)
+        timeout_s = _number(request, "wait_s", 10.0, most=LONGEST_WAIT_S)
         round_trip_s = await self._running().ping(eui64, payload=bytes(int(payload_bytes)), timeout_s=timeout_s)
         return {"round_trip_s": round_trip_s}
 

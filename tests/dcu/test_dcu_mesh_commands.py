@@ -80,7 +80,7 @@ def answered(keeper: Keeper, *requests: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_echo_is_sent_with_its_size_and_its_round_trip_told() -> None:
     keeper = Keeper({NODE: 0.125})
-    found = answered(keeper, {"command": "ping", "eui64": NODE, "payload_bytes": 1232, "timeout_s": 20})
+    found = answered(keeper, {"command": "ping", "eui64": NODE, "payload_bytes": 1232, "wait_s": 20})
     assert found == [{"id": 0, "ok": True, "round_trip_s": 0.125}]
     assert keeper.asked == [(bytes.fromhex(NODE), 1232, 20.0)]
 
@@ -118,8 +118,8 @@ def test_device_is_revoked() -> None:
         ({"command": "ping"}, "eui64"),
         ({"command": "ping", "eui64": "02"}, "eui64"),
         ({"command": "ping", "eui64": NODE, "payload_bytes": MOST_PAYLOAD_BYTES + 1}, "payload_bytes"),
-        ({"command": "ping", "eui64": NODE, "timeout_s": -1}, "timeout_s"),
-        ({"command": "ping", "eui64": NODE, "timeout_s": True}, "timeout_s"),
+        ({"command": "ping", "eui64": NODE, "wait_s": -1}, "wait_s"),
+        ({"command": "ping", "eui64": NODE, "wait_s": True}, "wait_s"),
         ({"command": "rotate-group-key", "index": 5, "key": KEY}, "index"),
         ({"command": "rotate-group-key", "index": 2, "key": KEY[:-2]}, "key"),
         ({"command": "rotate-group-key", "index": 2, "key": KEY + "zz"}, "key"),
@@ -135,7 +135,7 @@ def test_field_that_cannot_be_used_is_named_and_no_key_is_repeated(request_: dic
     assert (keeper.asked, keeper.keys, keeper.revoked) == ([], [], [])
 
 
-@given(st.dictionaries(st.sampled_from(["eui64", "key", "index", "payload_bytes", "timeout_s"]), st.none() | st.text()))
+@given(st.dictionaries(st.sampled_from(["eui64", "key", "index", "payload_bytes", "wait_s"]), st.none() | st.text()))
 def test_whatever_the_fields_are_there_is_one_answer(fields: dict[str, Any]) -> None:
     for command in ("ping", "rotate-group-key", "revoke"):
         assert len(answered(Keeper(), {"command": command, **fields})) == 1
