@@ -96,8 +96,7 @@ class Rig:
         self.folder = folder
         """Where the run writes; a step names what it leaves there by `Record.attach`."""
         self.uplink_view = _uplink_view(clock, dcu, equipment, trace)
-        """What is seen of ways, queue and clock; None where the concentrator has no such devices, or is a machine of
-        its own."""
+        """What is seen of ways, queue and clock; None where the concentrator has no such devices."""
         self.figures: list[Figure] = []
         """Pictures that steps add to the report."""
         self.spare_group_keys = list(spare_group_keys)
@@ -253,12 +252,13 @@ async def open_rig(
             folder=folder, grid=_grid(scenario, meters, dcu, seeds, clock, trace, stack), spare_group_keys=spares,
             firmware_vendor=vendor,
         )  # fmt: skip
-        if rig.uplink_view is not None:
-            stack.callback(rig.uplink_view.stop)
         stack.push_async_callback(dcu.stop)
         dcu.start()
         await dcu.ready()
         await clock.reach_start()
+        if rig.uplink_view is not None:
+            stack.push_async_callback(rig.uplink_view.stop)
+            rig.uplink_view.start()
         Installers(meters.values(), clock.loop, trace)
         for meter in meters.values():
             stack.callback(meter.die)
@@ -289,7 +289,7 @@ def _grid(
 def _uplink_view(
     clock: RunClock, dcu: RigDcu | QemuDcu | LockstepDcu, equipment: Equipment, trace: EventTrace
 ) -> UplinkView | None:
-    if not isinstance(dcu, RigDcu) or not (equipment.links or equipment.devices.have_time):
+    if not (equipment.links or equipment.devices.have_time):
         return None
     return UplinkView(clock, dcu, equipment, trace)
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from protocols.ports import Cancellable
 from twin.clock.clocks import RunClock
-from twin.rigs.dcu import RigDcu
+from twin.errors import RigError
 from twin.rigs.equipment import CELLULAR, SATELLITE, Equipment
 from twin.rigs.folder import EventTrace
+from twin.rigs.maintenance_verbs import ClockReading
 
+_LOG = logging.getLogger(__name__)
 SAMPLE_EVERY_S = 29.7
 """Not in step with the seconds, so that a leap is not looked at just when it happens."""
+SAMPLE_MACHINE_EVERY_S = 297.3
+"""A machine of its own has to answer for each look, which costs both it and whoever waits for it."""
+ASK_EVERY_S = 2.3
+"""How often a concentrator whose events are not seen here is asked for its way."""
 LINK_LANES = {SATELLITE: "satellite", CELLULAR: "cellular"}
 _UP, _IDLE = "up", "down"
 
@@ -37,6 +46,25 @@ class Sample:
     source: str
 
 
+class Looked(Protocol):
+    """What the view needs of a concentrator, whatever it runs in."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def is_machine(self) -> bool: ...
+
+    @property
+    def shows_events(self) -> bool: ...
+
+    async def waiting(self) -> int: ...
+
+    async def read_clock(self) -> ClockReading: ...
+
+    async def status(self) -> dict[str, Any]: ...
+
+
 @dataclass(slots=True)
 class _State:
     spans: list[LaneSpan] = field(default_factory=list)
@@ -44,15 +72,16 @@ class _State:
 
 
 class UplinkView:
-    """Follows the trace, and looks at the concentrator every half minute of the run."""
+    """Follows the trace, and looks at the concentrator now and then."""
 
-    def __init__(self, clock: RunClock, dcu: RigDcu, equipment: Equipment, trace: EventTrace) -> None:
+    def __init__(self, clock: RunClock, dcu: Looked, equipment: Equipment, trace: EventTrace) -> None:
         self._clock = clock
         self._dcu = dcu
         self._equipment = equipment
+        self._trace = trace
         self._state = _State()
         self._way = SATELLITE
-        self._timer: Cancellable | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.samples: list[Sample] = []
         self.sessions_resumed = 0
         """Connections that found the session as it had been left."""
@@ -63,23 +92,25 @@ class UplinkView:
                 self._set(lane, _UP if lane == "satellite" else _IDLE)
             self._set("session", "none")
         trace.listeners.append(self._event)
-        self._sample()
 
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def start(self) -> None:
+        """To be called when the concentrator has power."""
+        loop, every_s = self._clock.loop, SAMPLE_MACHINE_EVERY_S if self._dcu.is_machine else SAMPLE_EVERY_S
+        self._tasks.append(loop.create_task(self._look_every(every_s, self._sample), name="uplink samples"))
+        if self.has_ways and not self._dcu.shows_events:
+            self._tasks.append(loop.create_task(self._look_every(ASK_EVERY_S, self._ask), name="uplink's way"))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     @property
     def connected_by(self) -> str:
         """The way of the session now, "none" without one."""
         current = self._state.current.get("session")
         return "none" if current is None else current.state
-
-    @property
-    def waiting(self) -> int:
-        """Messages and bundles in the concentrator now; none without power."""
-        station = self._dcu.station
-        return 0 if station is None else station.counters()["outbox"]["waiting"] + len(station.dcu.waiting_bundles)
 
     @property
     def spans(self) -> list[LaneSpan]:
@@ -127,15 +158,29 @@ class UplinkView:
         self._state.current[lane] = span = LaneSpan(lane, state, now_s)
         self._state.spans.append(span)
 
-    def _sample(self) -> None:
-        self._timer = self._clock.loop.call_later(SAMPLE_EVERY_S, self._sample)
-        station = self._dcu.station
-        if station is None:
+    async def _look_every(self, seconds: float, look: Callable[[], Awaitable[None]]) -> None:
+        """One that has no power now, or is too busy to answer, is looked at again later."""
+        while True:
+            if self._dcu.alive:
+                try:
+                    await look()
+                except (RigError, TimeoutError) as error:
+                    _LOG.debug("the concentrator was not looked at: %s", error)
+            await asyncio.sleep(seconds)
+
+    async def _sample(self) -> None:
+        at_s, waiting = self._clock.now(), await self._dcu.waiting()
+        if not self.has_clock:
+            self.samples.append(Sample(at_s, waiting, None, None, ""))
             return
-        offset_s = uncertainty_s = None
-        source = ""
-        if station.keeper is not None:
-            quality = station.keeper.quality()
-            offset_s = station.utc_s() - self._clock.utc_s()
-            uncertainty_s, source = quality.uncertainty_s, quality.source.value
-        self.samples.append(Sample(self._clock.now(), self.waiting, offset_s, uncertainty_s, source))
+        clock = await self._dcu.read_clock()
+        self.samples.append(Sample(at_s, waiting, clock.offset_s, clock.uncertainty_s, clock.source))
+
+    async def _ask(self) -> None:
+        """By which way it is connected, of one that does not show its events."""
+        told = await self._dcu.status()
+        way = told["devices"]["uplink"]["way"] if told.get("uplink") else "none"
+        self.sessions_resumed = told["counters"]["ways"].get("sessions_resumed", 0)
+        if way != self.connected_by:
+            self._set("session", way)
+            self._trace("uplink.session", by=way)

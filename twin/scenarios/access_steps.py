@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from protocols.mesh.timers import profile_named
 from twin.conformance.verdicts import Record, at_least, at_most, differs_from, equals
 from twin.hes.tables import EventRecord
-from twin.rigs.dcu import RigDcu
 from twin.rigs.radio import timers_profile
 from twin.rigs.rig import Rig
 from twin.scenarios.steps import SkipStep, step
@@ -51,15 +50,12 @@ async def shut_out(rig: Rig, record: Record, meter: str, reason: str, within_s: 
 @step("every node answers an echo", timeout_s=300, requirement=("NET-4", "OSI-3"))
 async def echo(rig: Rig, record: Record, outside: Sequence[str] = (), payload_bytes: int = 1232) -> None:
     """ICMPv6 echo from the concentrator to every member, by default in packets of the minimum MTU (1,280 bytes)."""
-    daemon = rig.dcu.daemon if isinstance(rig.dcu, RigDcu) else None
-    if daemon is None:
-        raise SkipStep("the concentrator of this rig sends no echo for the bench")
     inside = [meter for name, meter in rig.meters.items() if name not in outside]
-    times_s = [await daemon.ping(meter.eui64, payload=bytes(payload_bytes), timeout_s=20.0) for meter in inside]
+    times_s = [await rig.dcu.ping(meter.eui64, payload=bytes(payload_bytes), timeout_s=20.0) for meter in inside]
     answered_s = [time_s for time_s in times_s if time_s is not None]
     record.measure("nodes that answered", len(answered_s), limit=equals(len(inside)))
     record.measure("longest round trip", max(answered_s, default=None), unit="s", limit=at_most(20.0))
-    strangers = [await daemon.ping(rig.meter(name).eui64, timeout_s=5.0) for name in outside]
+    strangers = [await rig.dcu.ping(rig.meter(name).eui64, timeout_s=5.0) for name in outside]
     answers = sum(time_s is not None for time_s in strangers)
     record.measure("answers of nodes that are not in the mesh", answers, limit=equals(0))
 
@@ -69,16 +65,15 @@ async def rotate_group_key(
     rig: Rig, record: Record, revoke: str | None = None, outside: Sequence[str] = (), within_s: float = 120.0
 ) -> None:
     """Installed at all members first, then used, then the old one ends. A meter that was revoked does not get it."""
-    daemon = rig.dcu.daemon if isinstance(rig.dcu, RigDcu) else None
-    if daemon is None or not rig.spare_group_keys:
-        raise SkipStep("the concentrator of this rig takes no group keys from the bench")
+    if not rig.spare_group_keys:
+        raise SkipStep("radio.security of this scenario is not certificates: its group key stays")
     times = profile_named(timers_profile(rig.scenario)).authentication
     shut = {*outside, *([revoke] if revoke else [])}
     inside = [name for name in rig.meters if name not in shut]
     if revoke is not None:
-        daemon.revoke_access(rig.meter(revoke).eui64)
+        await rig.dcu.revoke_access(rig.meter(revoke).eui64)
     key = rig.spare_group_keys.pop(0)
-    daemon.rotate_group_key(key)
+    await rig.dcu.rotate_group_key(key)
 
     def holders() -> list[str]:
         return [name for name in inside if key.index in rig.meters[name].group_key_indices]

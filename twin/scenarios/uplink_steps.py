@@ -178,12 +178,12 @@ async def opt_is_full(rig: Rig, record: Record, meter: str) -> None:
     await asyncio.sleep(600.0)
     target.power_on()
     await sleep_until(rig, midnight_s)
-    record.measure("messages that wait in memory", _view(rig).waiting, limit=at_least(1))
+    record.measure("messages that wait in memory", await rig.dcu.waiting(), limit=at_least(1))
     satellite.restore()
     for slot in (0, 1):
         modem.restore_network(slot)
     await sleep_until(rig, midnight_s + 3600.0)
-    record.measure("messages that still wait, with /opt still full", _view(rig).waiting, limit=equals(0))
+    record.measure("messages that still wait, with /opt still full", await rig.dcu.waiting(), limit=equals(0))
     opt.clear()
     if len(stored_bundles(rig)) == before:
         await next_bundle(rig)
@@ -223,7 +223,7 @@ async def no_way_for_a_day(rig: Rig, record: Record, hours: float = 24.0, dcu_of
     satellite.restore()
     record.measure("bundles stored", len(stored_bundles(rig)) - before, limit=equals(1))
     await asyncio.sleep(900.0)
-    record.measure("messages that still wait", _view(rig).waiting, limit=equals(0))
+    record.measure("messages that still wait", await rig.dcu.waiting(), limit=equals(0))
     hold_rows(record, compare_all(rig, midnight_s))
     record.measure("rows that came before an older one of their meter and table", _out_of_order(rig), limit=equals(0))
     events = [event for event in rig.hes.events() if event.source == rig.scenario.dcu.id]

@@ -28,6 +28,7 @@ from twin.rigs.lockstep.emulator import SNAPSHOT, EmulatorOptions, check_emulato
 from twin.rigs.lockstep.node import GuestNode, Phase, Tally
 from twin.rigs.lockstep.protocol import ENTROPY_BYTES, Channel, Record
 from twin.rigs.lockstep.snapshot import ready_card
+from twin.rigs.maintenance_verbs import MaintenanceVerbs
 from twin.rigs.qemu.dcu import GuestProvisioning, guest_provisioning, shift_clock_command
 from twin.rigs.qemu.lines import Console, MaintenanceLine
 from twin.rigs.qemu.machine import CONSOLE_LOG, QEMU_LOG
@@ -85,11 +86,13 @@ def lockstep_provisioning(
     return replace(made, config=document)
 
 
-class LockstepDcu:
+class LockstepDcu(MaintenanceVerbs):
     """One concentrator under test, in a machine whose time the run grants.
 
     Its first start goes on from the snapshot, every later one is a cold boot with the flash as it was left.
     """
+
+    shows_events = True
 
     def __init__(
         self,
@@ -109,10 +112,10 @@ class LockstepDcu:
 
         `trace` is given the events of the daemon's own trace file, at the instants at which it writes them.
         """
+        super().__init__(clock)
         self._prepared = prepared
         self._folder = folder
         self._loop = clock.loop
-        self._run_clock = clock
         self._radio = radio
         self._air = air
         self._provisioning = provisioning
@@ -206,9 +209,9 @@ class LockstepDcu:
         """Move the guest's wall clock, as somebody at its console could."""
         await self.shell(shift_clock_command(by_s))
 
-    async def status(self) -> dict[str, Any]:
-        """What the daemon says of itself over the maintenance line."""
-        return await self._maintenance.ask("status")
+    async def ask(self, command: str, *, timeout_s: float = 60.0, **fields: object) -> dict[str, Any]:
+        """One request over the maintenance line. Raises TimeoutError without an answer, RigError if it is refused."""
+        return await self._maintenance.ask(command, timeout_s=timeout_s, **fields)
 
     # inside
 

@@ -21,6 +21,7 @@ from twin.clock.clocks import RunClock
 from twin.errors import RigError
 from twin.rigs.brokers import BROKER_NAME, BrokerAccess
 from twin.rigs.equipment import Equipment
+from twin.rigs.maintenance_verbs import MaintenanceVerbs
 from twin.rigs.qemu.devices import connect_devices, device_sections
 from twin.rigs.qemu.lines import bridge
 from twin.rigs.qemu.machine import CONSOLE_LOG, QEMU_LOG, Machine, MachineOptions, Power
@@ -141,7 +142,7 @@ def shift_clock_command(by_s: float) -> str:
     return f'python3 -c "import time; time.clock_settime(time.CLOCK_REALTIME, time.time() + {by_s!r})"'
 
 
-class QemuDcu:
+class QemuDcu(MaintenanceVerbs):
     """One concentrator under test, in its own machine. Its first start goes on from the snapshot, every later one is a
     cold boot with the flash as it was left.
     """
@@ -156,6 +157,7 @@ class QemuDcu:
         provisioning: GuestProvisioning,
         equipment: Equipment,
     ) -> None:
+        super().__init__(clock)
         self._clock = clock
         self._radio = radio
         self._air = air
@@ -248,9 +250,9 @@ class QemuDcu:
         await self.shell(f"while [ -d /proc/{pid} ]; do usleep 200000; done", timeout_s=SNAPSHOT_TIMEOUT_S)
         await self._wait_for_identity(COLD_BOOT_TIMEOUT_S)
 
-    async def status(self) -> dict[str, Any]:
-        """What the daemon says of itself over the maintenance line."""
-        return await self.machine.maintenance.ask("status")
+    async def ask(self, command: str, *, timeout_s: float = 60.0, **fields: object) -> dict[str, Any]:
+        """One request over the maintenance line. Raises TimeoutError without an answer, RigError if it is refused."""
+        return await self.machine.maintenance.ask(command, timeout_s=timeout_s, **fields)
 
     # inside
 
