@@ -19,12 +19,21 @@ _LONGEST_WAIT_S = 30 * 86_400.0
 
 
 class _Task:
-    __slots__ = ("due_s", "following", "work")
+    __slots__ = ("due_s", "following", "ran_s", "work")
 
     def __init__(self, following: Following, work: Work) -> None:
         self.following = following
         self.work = work
         self.due_s: float | None = None
+        self.ran_s: float | None = None
+        """The last moment that it ran for."""
+
+    def look_from(self, now_s: float) -> None:
+        """Find the next moment after `now_s`; not once more the one that a timer has run a little early."""
+        due_s, ran_s = self.following(now_s), self.ran_s
+        if due_s is not None and ran_s is not None and max(due_s - now_s, abs(due_s - ran_s)) <= _EARLY_S:
+            due_s = self.following(due_s)
+        self.due_s = due_s
 
 
 class RtcScheduler:
@@ -56,7 +65,7 @@ class RtcScheduler:
         if not self._tasks:
             self._rtc.on_moved.append(self.clock_changed)
         task = _Task(following, work)
-        task.due_s = following(self._rtc.read().utc_s + _EARLY_S)
+        task.look_from(self._rtc.read().utc_s)
         self._tasks.append(task)
         self._arm()
 
@@ -64,7 +73,7 @@ class RtcScheduler:
         """The clock has jumped, or what moments depend on has changed: find every task's next one again."""
         now_s = self._rtc.read().utc_s
         for task in self._tasks:
-            task.due_s = task.following(now_s + _EARLY_S)
+            task.look_from(now_s)
         self._arm()
 
     def stop(self) -> None:
@@ -93,7 +102,7 @@ class RtcScheduler:
             due_s = task.due_s
             if due_s is None or due_s > now_s or not self._running:
                 continue
-            task.due_s = task.following(max(due_s, now_s - _EARLY_S))
+            task.ran_s, task.due_s = due_s, task.following(max(due_s, now_s - _EARLY_S))
             self._run(task.work, due_s)
         if self._running:
             self._arm()

@@ -256,6 +256,8 @@ async def open_rig(
         dcu.start()
         await dcu.ready()
         await clock.reach_start()
+        for meter in meters.values():  # right at the start, however long before it the machine had to be switched on
+            meter.rtc.set(clock.utc_s())
         if rig.uplink_view is not None:
             stack.push_async_callback(rig.uplink_view.stop)
             rig.uplink_view.start()
