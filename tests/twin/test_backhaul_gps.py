@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dcu.discipline import TimeSample
 from dcu.gps import GpsDriver, GpsState
@@ -181,6 +183,13 @@ def test_an_oscillator_counts_without_jumps() -> None:
     assert oscillator.read_s() == pytest.approx(half_day, abs=1e-9)
     now[0] = 86_400.0
     assert oscillator.read_s() - half_day < 43_200.0
+
+
+@given(st.floats(-100, 100), st.floats(0, 5), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_a_moment_is_found_again_by_its_count(ppm: float, swing_ppm: float, began_s: float, after_s: float) -> None:
+    oscillator = Oscillator(lambda: began_s, ppm=ppm, swing_ppm=swing_ppm)
+    at_s = began_s + after_s
+    assert oscillator.when_s(oscillator.count_s(at_s)) == pytest.approx(at_s, abs=1e-8, rel=1e-15)
 
 
 def test_leap_seconds_of_the_world() -> None:

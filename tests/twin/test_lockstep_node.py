@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lockstep_guest import WAKES_LATE_NS, ScriptedGuest
 
+from twin.backhaul.oscillator import Oscillator
 from twin.clock.virtual import VirtualLoop, VirtualTimeError
 from twin.errors import RigError
 from twin.rigs.lockstep.console import ConsoleLog
@@ -31,6 +32,7 @@ class Bench:
     loop: VirtualLoop = field(default_factory=VirtualLoop)
     outputs: list[tuple[float, bytes]] = field(default_factory=list)
     failures: list[RigError] = field(default_factory=list)
+    crystal_ppm: float = 0.0
 
     def __post_init__(self) -> None:
         self.console = ConsoleLog(self.folder / "console.log")
@@ -40,6 +42,7 @@ class Bench:
             on_record=lambda record: self.outputs.append((self.loop.time(), record.data)),
             on_failure=self.failures.append,
             start=lambda options: self.guest,
+            crystal=Oscillator(self.loop.time, ppm=self.crystal_ppm),
         )
 
     def run(self, until_s: float, *, powered: bool = True) -> None:
@@ -53,6 +56,17 @@ class Bench:
 
     def send_at(self, at_s: float, data: bytes) -> None:
         self.loop.call_at(at_s, self.node.send, Record(Channel.RADIO, Event.DATA, 0, data))
+
+
+def test_guest_with_a_fast_crystal_speaks_early_and_hears_late_by_its_own_clock(tmp_path: Path) -> None:
+    guest = ScriptedGuest(reacts_ns=11, speaks={100_000_000_000: b"own;"})
+    bench = Bench(guest, tmp_path, crystal_ppm=50.0)
+    bench.send_at(200.0, b"in;")
+    bench.run(300.0)
+    (spoke_s, _), (reacted_s, _) = bench.outputs
+    assert spoke_s == pytest.approx(100 / 1.00005, abs=1e-8)
+    assert reacted_s == pytest.approx(200.0, abs=200e-6)  # it wakes late, as the real one does
+    assert not bench.failures
 
 
 TIMES_MS = st.lists(st.integers(1, 2_000), max_size=12, unique=True)

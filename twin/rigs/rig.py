@@ -398,6 +398,7 @@ def _lockstep_dcu(
         devices={channel: line for channel, line in lines.items() if line is not None},
         keys=keys,
         trace=trace.of(DCU_NODE),
+        crystal=None if equipment.oscillator.is_perfect else equipment.oscillator,
     )
 
 

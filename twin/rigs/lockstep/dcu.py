@@ -17,6 +17,7 @@ from images.dcu.workshop import Progress
 from protocols.ports import ByteLink, KeySource, Trace
 from twin.air.air import Air
 from twin.air.radio import Radio
+from twin.backhaul.oscillator import Oscillator
 from twin.brokers.transport import Connector
 from twin.clock.clocks import VirtualClock
 from twin.errors import RigError
@@ -107,10 +108,12 @@ class LockstepDcu(MaintenanceVerbs):
         devices: dict[Channel, ByteLink],
         keys: KeySource,
         trace: Trace,
+        crystal: Oscillator | None = None,
     ) -> None:
         """`connectors` are the ways to the broker by channel, `devices` what is on the serial lines but the radio.
 
-        `trace` is given the events of the daemon's own trace file, at the instants at which it writes them.
+        `trace` is given the events of the daemon's own trace file, at the instants at which it writes them. The
+        machine's time runs as `crystal` counts it, or right.
         """
         super().__init__(clock)
         self._prepared = prepared
@@ -130,7 +133,9 @@ class LockstepDcu(MaintenanceVerbs):
         for name in (QEMU_LOG, CARD, COSTS_FILE):  # an earlier run's
             (folder / name).unlink(missing_ok=True)
         self._log = ConsoleLog(folder / CONSOLE_LOG)
-        self._node = GuestNode(self._loop, self._log, on_record=self._received, on_failure=self._failed)
+        self._node = GuestNode(
+            self._loop, self._log, on_record=self._received, on_failure=self._failed, crystal=crystal
+        )
         send = self._node.send
         serial = (Channel.RADIO, Channel.MAINTENANCE, Channel.GPS, Channel.MODEM, Channel.SHELL, Channel.TRACE)
         self._lines = {channel: SerialChannel(channel, send) for channel in serial}

@@ -105,10 +105,29 @@ class Line(Protocol):
     def receive(self, ended: int, limit_s: float) -> Message: ...
 
 
+class Crystal(Protocol):
+    """What the machine counts time with, when that is not right: `twin.backhaul.oscillator.Oscillator` keeps it."""
+
+    def count_s(self, at_s: float) -> float: ...
+
+    def when_s(self, count_s: float) -> float: ...
+
+
+class TrueSeconds:
+    """A crystal without an error."""
+
+    def count_s(self, at_s: float) -> float:
+        return at_s
+
+    def when_s(self, count_s: float) -> float:
+        return count_s
+
+
 class GuestNode:
     """One machine in lock-step with `loop`. `on_record` gets what the guest sends, at the instant at which it does.
 
-    `on_failure` is told once if the guest ends or hangs by itself: it is off then.
+    `on_failure` is told once if the guest ends or hangs by itself: it is off then. Its time runs at the rate of
+    `crystal`, which counts seconds of the loop.
     """
 
     def __init__(
@@ -120,8 +139,10 @@ class GuestNode:
         on_failure: Callable[[RigError], None],
         start: Callable[[EmulatorOptions], Machine] = Emulator,
         wall_limit_s: float = 300.0,
+        crystal: Crystal | None = None,
     ) -> None:
         self._loop = loop
+        self._crystal = TrueSeconds() if crystal is None else crystal
         self._console = console
         self._on_record = on_record
         self._on_failure = on_failure
@@ -130,7 +151,7 @@ class GuestNode:
         self._emulator: Machine | None = None
         self._entropy = b""
         self._zero_ns = 0
-        """The guest's time at the loop's zero; may be negative."""
+        """The guest's time where the crystal's count is zero; may be negative."""
         self._guest_ns = 0
         """How far the guest has come, on its own clock."""
         self._met_ns = 0
@@ -179,7 +200,7 @@ class GuestNode:
     def resume(self) -> None:
         if self.phase is not Phase.PAUSED:
             raise RigError(f"the machine is {self.phase.value}, not paused")
-        self._zero_ns -= round((self._loop.time() - self._paused_at_s) * NS_PER_S)
+        self._zero_ns -= self._loop_ns() - round(self._crystal.count_s(self._paused_at_s) * NS_PER_S)
         self.phase = Phase.MEETING
 
     def send(self, record: Record) -> None:
@@ -209,13 +230,13 @@ class GuestNode:
     # inside
 
     def _loop_ns(self) -> int:
-        return round(self._loop.time() * NS_PER_S)
+        return round(self._crystal.count_s(self._loop.time()) * NS_PER_S)
 
     def _now_ns(self) -> int:
         return self._loop_ns() + self._zero_ns
 
     def _guest_of(self, when: float) -> int:
-        return math.ceil(when * NS_PER_S) + self._zero_ns
+        return math.ceil(self._crystal.count_s(when) * NS_PER_S) + self._zero_ns
 
     def _run_to(self, when: float) -> None:
         goal_ns = self._guest_of(when)
@@ -248,7 +269,7 @@ class GuestNode:
         if self._quiet_until_ns == NEVER_NS:
             self._quiet_until_ns = report.time_ns + round(LONGEST_GRANT_S * NS_PER_S)
         self._count(report)
-        at_s = (report.time_ns - self._zero_ns) / NS_PER_S
+        at_s = self._crystal.when_s((report.time_ns - self._zero_ns) / NS_PER_S)
         if self._emulator is not None:
             self._console.add(self._emulator.console_bytes(), at_s)
         if at_s < now:
