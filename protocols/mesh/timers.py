@@ -10,6 +10,9 @@ from protocols.errors import BadInputError
 _DAOS_PER_DELAY = 4
 """How many nodes may send a DAO within one DAO delay when all are asked to."""
 
+_SPREAD_OF_LIFETIME = 1 / 8
+"""Longest share of a route's lifetime in which everybody's DAOs are spread: half of it has passed when one is due."""
+
 
 def earliest(*deadlines: float | None) -> float | None:
     """The first deadline, None if there is none. Asked after every message: a loop is faster than `min`."""
@@ -130,9 +133,10 @@ class TimersProfile:
         """Longest delay before the DAO that a node sends because all are asked for one: it grows with the PAN.
 
         In a large PAN it grows with the hops too, about the square root of the size: around the root all of them share
-        one channel.
+        one channel. It stays well within a route's lifetime, whatever the size.
         """
-        return self.dao_delay_s * max(1.0, network_size / _DAOS_PER_DELAY * self._width(network_size))
+        grown_s = self.dao_delay_s * max(1.0, network_size / _DAOS_PER_DELAY * self._width(network_size))
+        return min(grown_s, self.path_lifetime_s * _SPREAD_OF_LIFETIME)
 
     def dao_ack_wait_s(self, network_size: int) -> float:
         """How long a DAO-ACK may take: repeated sooner, DAOs of a large PAN would meet their own acknowledgements."""

@@ -57,13 +57,15 @@ class DaoSender:
 
         `is_refresh`: the root has asked everybody. Who has nothing new to tell asks for no acknowledgement then: that
         halves what goes over the air around the root at its busiest, and a DAO that is lost takes nothing from what
-        the root knew.
+        the root knew. Whatever is scheduled, what the root has acknowledged is refreshed when it is due.
         """
         if self.state is DaoState.CONFIRMED:
             self._is_refresh = is_refresh
         elif not is_refresh:
             self._is_refresh = False
         when = max(now + self._rng.uniform(0.0, longest_delay_s), self._not_before)
+        if self._refresh_at is not None and now < self._refresh_at:
+            when = min(when, self._refresh_at)
         if self.state is DaoState.DELAYED and self.deadline is not None and self.deadline <= when:
             return
         self.state = DaoState.DELAYED
@@ -88,13 +90,17 @@ class DaoSender:
             self.path_sequence = lollipop.increment(self.path_sequence)
             self._retries = 0
             self._hold_back(now, wait_s)
-            if self._is_refresh:
-                self._is_refresh = False
+            is_refresh, self._is_refresh = self._is_refresh and not self._must_refresh(now), False
+            if is_refresh:
                 self.state, self.deadline = DaoState.CONFIRMED, self._refresh_at
                 return DaoOutcome.REFRESH
             self.state = DaoState.WAITING
         self.deadline = now + wait_s * (1 << self._retries) * self._rng.uniform(1.0, 1.25)
         return DaoOutcome.SEND
+
+    def _must_refresh(self, now: float) -> bool:
+        """Whether the root will soon forget what it has acknowledged: only another answer proves that it does not."""
+        return self._refresh_at is not None and now >= self._refresh_at
 
     def _hold_back(self, now: float, wait_s: float) -> None:
         """Two DAOs may follow each other at once; a node whose parents go on changing tells it ever less often.
