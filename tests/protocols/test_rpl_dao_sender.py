@@ -21,7 +21,8 @@ Asked = tuple[float, float, bool]
 def _sent_and_acknowledged(sender: DaoSender, asked: list[Asked], network_size: int) -> list[float]:
     """Times of the DAOs that wanted an answer; all of them get one. `asked`: pause, longest delay, by everybody."""
     sender.schedule(0.0, 1.0)
-    now, times, pending = 0.0, [], iter(asked)
+    times: list[float] = []
+    now, pending = 0.0, iter(asked)
     asks_at, delay_s, by_all = _next(pending, 0.0)
     while len(times) < len(asked) + 3:
         due = sender.deadline
