@@ -23,6 +23,7 @@ class ScriptedGuest:
     version: int = 1
     ends_at_ns: int = NEVER_NS
     hangs_at_ns: int = NEVER_NS
+    hangs_idly: bool = False
     loses_bytes: int = 0
     """Of what is delivered to it: its device never gets them."""
     starved: int = 0
@@ -39,6 +40,7 @@ class ScriptedGuest:
         self._answer: Message | None = Hello(self.boots_at_ns, self.version)
         self._plans = dict(self.speaks)
         self._in = self._out = 0
+        self._queued_s = 0.0
 
     @property
     def pipes(self) -> ScriptedGuest:
@@ -53,9 +55,12 @@ class ScriptedGuest:
         return 0
 
     def processor_s(self) -> float:
-        """A guest that hangs is busy doing so, one that starves has had no time at all."""
-        self.cpu_s += 1000.0 if self._now_ns >= self.hangs_at_ns else 0.0
+        """A guest that hangs is busy doing so, unless it hangs idly; one that starves has had no time at all."""
+        self.cpu_s += 1000.0 if self._now_ns >= self.hangs_at_ns and not self.hangs_idly else 0.0
         return self.cpu_s
+
+    def queued_s(self) -> float:
+        return self._queued_s
 
     def kill(self) -> None:
         self._answer = None
@@ -82,6 +87,7 @@ class ScriptedGuest:
             raise GuestSilentError
         if self.starved:
             self.starved -= 1
+            self._queued_s += limit_s
             raise GuestSilentError
         answer, self._answer = self._answer, None
         assert answer is not None

@@ -186,9 +186,10 @@ def test_a_paused_guest_s_time_stands_still(tmp_path: Path) -> None:
     [
         (ScriptedGuest(speaks={NS_PER_S: b"x"}, ends_at_ns=NS_PER_S), "ended by itself"),
         (ScriptedGuest(speaks={NS_PER_S: b"x"}, hangs_at_ns=NS_PER_S), "it hangs"),
+        (ScriptedGuest(speaks={NS_PER_S: b"x"}, hangs_at_ns=NS_PER_S, hangs_idly=True), "it hangs"),
         (ScriptedGuest(version=2), "version 2, not 1"),
     ],
-    ids=["powers off", "hangs", "another agent"],
+    ids=["powers off", "hangs", "hangs idly", "another agent"],
 )
 def test_a_guest_that_fails_is_off_and_said_to_be(tmp_path: Path, guest: ScriptedGuest, said: str) -> None:
     bench = Bench(guest, tmp_path)

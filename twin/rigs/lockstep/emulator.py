@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,19 +11,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from images.dcu.board import RTC_ADDRESS
 from images.dcu.build import Image
 from images.dcu.workshop import find_program
 from twin.errors import RigError
 from twin.rigs.lockstep.pipes import Pipes
 from twin.rigs.lockstep.protocol import VERSION
-from twin.rigs.qemu.machine import MEMORY_MB, QEMU_LOG
+from twin.rigs.qemu.board import BOARD, last_words, machine_command
+from twin.rigs.qemu.board import COMMAND_LINE as BOARD_COMMAND_LINE
+from twin.rigs.qemu.machine import QEMU_LOG
 
 SNAPSHOT = "lockstep"
 SEMIHOSTING = "enable=on,target=native,userspace=on"
 # One instruction is 2 ns: about the reference's processor. Idle time is skipped, and nothing looks at the host's clock.
 _COUNTING = "shift=1,sleep=off"
-_COMMAND_LINE = "console=ttymxc0,115200 quiet panic=-1 lockstep"
+_COMMAND_LINE = f"{BOARD_COMMAND_LINE} panic=-1 lockstep"
+MADE_OF = (*BOARD, _COMMAND_LINE, _COUNTING, SEMIHOSTING)
+"""What a snapshot of the machine depends on beside its image."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _END_TIMEOUT_S = 30.0
 
@@ -119,6 +123,14 @@ class Emulator:
             return self.cpu_s
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
+    def queued_s(self) -> float:
+        """Time for which QEMU could have run and the host had no processor for it; zero where the host does not say."""
+        queued_ns = 0
+        for thread in Path(f"/proc/{self._process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                queued_ns += int(thread.read_text(encoding="ascii").split()[1])
+        return queued_ns / 1e9
+
     def kill(self) -> None:
         """The power fails. Returns when QEMU has ended and its files are closed."""
         if self._process.poll() is None:
@@ -132,27 +144,17 @@ class Emulator:
 
     def last_words(self) -> str:
         """The end of QEMU's own log."""
-        path = self._options.logs / QEMU_LOG
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        return "; ".join(text.strip().splitlines()[-3:])
+        return last_words(self._options.logs / QEMU_LOG)
 
     def _arguments(self) -> list[str]:
         options, image = self._options, self._options.image
         base = datetime.fromtimestamp(int(options.utc_s), UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        arguments = [
-            find_program("qemu-system-arm"), "-M", "mcimx6ul-evk", "-m", str(MEMORY_MB), "-icount", _COUNTING,
-            "-semihosting-config", SEMIHOSTING, "-rtc", f"base={base},clock=vm", "-seed", str(options.seed),
-            "-kernel", str(image.kernel.absolute()), "-dtb", str(image.device_tree.absolute()),
-            "-initrd", str(image.initramfs.absolute()), "-append", _COMMAND_LINE,
-            "-device", f"ds1338,bus=i2c-bus.0,address={RTC_ADDRESS:#x}",
-            "-display", "none", "-no-reboot", "-monitor", "none", "-nic", "none", "-serial", f"file:{self._console}",
-            # As in real time: what the guest wrote is in the host's file when QEMU is killed.
-            "-drive",
-            f"file={options.card.absolute()},format=qcow2,if=sd,index=0,cache.writeback=off,cache.no-flush=on",
+        joined = [
+            "-icount", _COUNTING, "-semihosting-config", SEMIHOSTING, "-rtc", f"base={base},clock=vm",
+            "-seed", str(options.seed), "-nic", "none", "-serial", f"file:{self._console}",
         ]  # fmt: skip
         if options.snapshot is not None:
-            arguments += ["-loadvm", options.snapshot]
+            joined += ["-loadvm", options.snapshot]
         if options.control:
-            arguments += ["-qmp", f"unix:{self.control_path},server=on,wait=off"]
-        guard = shutil.which("setpriv")
-        return [guard, "--pdeathsig", "KILL", *arguments] if guard else arguments
+            joined += ["-qmp", f"unix:{self.control_path},server=on,wait=off"]
+        return machine_command(image, image.device_tree, options.card, _COMMAND_LINE, *joined)

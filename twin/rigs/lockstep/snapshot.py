@@ -16,11 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from images.dcu.build import Image
-from images.dcu.workshop import Progress, Workshop, file_digest
+from images.dcu.workshop import Progress, Workshop
 from twin.errors import RigError
-from twin.rigs.lockstep.emulator import SNAPSHOT, Emulator, EmulatorOptions, check_emulator, check_image
+from twin.rigs.lockstep.emulator import MADE_OF, SNAPSHOT, Emulator, EmulatorOptions, check_emulator, check_image
 from twin.rigs.lockstep.pipes import TO_GUEST, TO_HOST, GuestGoneError, GuestSilentError
-from twin.rigs.lockstep.protocol import ENTROPY_BYTES, Channel, Detach, Event, Grant, Hello, Record, Report, Welcome
+from twin.rigs.lockstep.protocol import (
+    ENTROPY_BYTES,
+    VERSION,
+    Channel,
+    Detach,
+    Event,
+    Grant,
+    Hello,
+    Record,
+    Report,
+    Welcome,
+)
 from twin.rigs.qemu.machine import new_card
 
 CARD = "card.qcow2"
@@ -32,8 +43,6 @@ _SLEEP_NS = 600_000_000_000
 """How long the guest sleeps while it is saved: an idle machine skips it in about a second of the host's time, in which
 it is caught asleep even on a busy host. Skipped at every start."""
 _FACTORY_UTC_S = 1_767_225_600.0
-_MADE_BY = ("emulator.py", "protocol.py", "snapshot.py")
-"""Modules that a snapshot depends on."""
 _ATTEMPTS = 6
 _SHOWN_CHARACTERS = 2000
 
@@ -56,9 +65,8 @@ def ready_card(image: Image, cache: Path, progress: Progress) -> tuple[Path, int
             "the concentrator's snapshot for the virtual clock was not caught asleep; is the host overloaded?"
         )
 
-    here = [file_digest(Path(__file__).with_name(name)) for name in _MADE_BY]
     what = "booting the concentrator from cold in lock-step, once, for its snapshot"
-    folder = workshop.step("lockstep", [image.folder.name, *here], make, what)
+    folder = workshop.step("lockstep", [image.folder.name, *MADE_OF, str(VERSION), str(_SLEEP_NS)], make, what)
     return folder / CARD, int((folder / _RESUMES_AT).read_text(encoding="utf-8"))
 
 

@@ -12,34 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from images.dcu.board import RTC_ADDRESS
 from images.dcu.build import Image
-from images.dcu.workshop import find_program
 from twin.errors import RigError
+from twin.rigs.qemu.board import COMMAND_LINE, last_words, machine_command
 from twin.rigs.qemu.lines import Console, MaintenanceLine, SerialSocket
 from twin.rigs.qemu.qmp import Qmp
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-MEMORY_MB = 256
 _QMP_TIMEOUT_S = 20.0
 _END_TIMEOUT_S = 20.0
 LINES = ("console", "radio", "maintenance", "gps", "modem")
 """The guest's UARTs, ttymxc0 to ttymxc4."""
 SNAPSHOT = "ready"
-CLOCK_SOURCE = "mxc_timer1"
-"""The i.MX general purpose timer, 24 MHz. It counts freely: interrupts come from the processor's own timer, because
-each reload of the emulated one loses the time for which the host made the guest wait."""
-SYSTEM_COUNTER_HZ = 24_390_243
-"""Of the processor's timer: the emulator counts its period in whole nanoseconds, here 41."""
 CONSOLE_LOG = "dcu-console.log"
 QEMU_LOG = "dcu-qemu.log"
-BOARD = (
-    "-M", "mcimx6ul-evk", "-m", str(MEMORY_MB), "-global", f"cortex-a7-arm-cpu.cntfrq={SYSTEM_COUNTER_HZ}",
-    "-device", f"ds1338,bus=i2c-bus.0,address={RTC_ADDRESS:#x}",
-)  # fmt: skip
-"""What the machine is made of. A snapshot goes on only in a machine that is made of the same."""
-COMMAND_LINE = f"console=ttymxc0,115200 quiet clocksource={CLOCK_SOURCE}"
 
 
 class Power(enum.Enum):
@@ -120,7 +107,7 @@ class Machine:
                 self._lines = {name: await SerialSocket.connect(self._sockets / name) for name in LINES}
         except (TimeoutError, OSError, RigError) as error:
             self.cut_power()
-            raise RigError(f"QEMU does not come up: {self._last_words() or error}") from error
+            raise RigError(f"QEMU does not come up: {last_words(self._options.logs / QEMU_LOG) or error}") from error
         self._console = Console(self._lines["console"])
         self._maintenance = MaintenanceLine(self._lines["maintenance"])
         await self._qmp.execute("cont")
@@ -172,27 +159,19 @@ class Machine:
     # inside
 
     def _arguments(self, snapshot: bool) -> list[str]:
-        image, sockets = self._options.image, self._sockets
-        arguments = [
-            find_program("qemu-system-arm"), *BOARD, "-S", "-kernel", str(image.kernel),
-            "-dtb", str(image.real_time_tree), "-initrd", str(image.initramfs),
-            "-append", self._options.command_line, "-display", "none", "-no-reboot", "-monitor", "none",
-            "-rtc", "base=utc,clock=host", "-qmp", f"unix:{sockets}/qmp,server=on,wait=off",
-            # The guest's writes reach the host's file at once, also in qcow2's own tables: QEMU may be killed.
-            "-drive", f"file={self._options.card},format=qcow2,if=sd,index=0,cache.writeback=off,cache.no-flush=on",
-        ]  # fmt: skip
+        options, sockets = self._options, self._sockets
+        joined = ["-S", "-rtc", "base=utc,clock=host", "-qmp", f"unix:{sockets}/qmp,server=on,wait=off"]
         for name in LINES:
-            log = f",logfile={self._options.logs / CONSOLE_LOG},logappend=on" if name == "console" else ""
-            arguments += ["-chardev", f"socket,id={name},path={sockets}/{name},server=on,wait=off{log}"]
-            arguments += ["-serial", f"chardev:{name}"]
+            log = f",logfile={options.logs / CONSOLE_LOG},logappend=on" if name == "console" else ""
+            joined += ["-chardev", f"socket,id={name},path={sockets}/{name},server=on,wait=off{log}"]
+            joined += ["-serial", f"chardev:{name}"]
         for name, network in (("cell", "10.0.3"), ("eth", "10.0.2")):
-            arguments += ["-netdev", f"user,id={name},net={network}.0/24,host={network}.2"]
-            arguments += ["-net", f"nic,netdev={name}"]
+            joined += ["-netdev", f"user,id={name},net={network}.0/24,host={network}.2"]
+            joined += ["-net", f"nic,netdev={name}"]
         if snapshot:
-            arguments += ["-loadvm", SNAPSHOT]
-        # An emulator does not outlive the process that runs the rig.
-        guard = shutil.which("setpriv")
-        return [guard, "--pdeathsig", "KILL", *arguments] if guard else arguments
+            joined += ["-loadvm", SNAPSHOT]
+        image = options.image
+        return machine_command(image, image.real_time_tree, options.card, options.command_line, *joined)
 
     async def _connect_qmp(self) -> Qmp:
         assert self._process is not None
@@ -215,11 +194,6 @@ class Machine:
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
             self._sockets = None
-
-    def _last_words(self) -> str:
-        path = self._options.logs / QEMU_LOG
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        return "; ".join(text.strip().splitlines()[-3:])
 
 
 def _there(part: T | None) -> T:

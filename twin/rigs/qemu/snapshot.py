@@ -10,7 +10,8 @@ from typing import Any
 from images.dcu.build import Image
 from images.dcu.workshop import Progress, Workshop
 from twin.errors import RigError
-from twin.rigs.qemu.machine import BOARD, COMMAND_LINE, Machine, MachineOptions, new_card
+from twin.rigs.qemu.board import BOARD, COMMAND_LINE
+from twin.rigs.qemu.machine import Machine, MachineOptions, new_card
 
 BOOT_TIMEOUT_S = 400.0
 _CARD = "card.qcow2"
