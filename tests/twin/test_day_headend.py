@@ -41,6 +41,7 @@ from protocols.headend.topics import Topic
 from twin.clock.virtual import VirtualLoop
 from twin.hes.api import create_app
 from twin.hes.profile_marks import find_gaps, marks
+from twin.hes.profile_views import clock_view
 from twin.hes.service import HesService
 from twin.hes.store import MEMORY_URL, Store
 from twin.hes.vault import KeyVault
@@ -256,4 +257,18 @@ def test_a_clock_is_flagged_only_if_the_round_trip_cannot_explain_it() -> None:
     late = bench.hes.counters.late_responses
     bench.say(ClockReport("clock-old", 0, 0, 0, TimeSource.GPS))
     assert bench.hes.counters.late_responses == late + 1
+    bench.loop.close()
+
+
+@pytest.mark.requirement("UC-VI.1")
+def test_what_a_concentrator_in_holdover_says_of_its_clock_is_kept_and_shown() -> None:
+    bench = Bench()
+    bench.hes.clocks.check("dcu-1")
+    query = bench.of(ClockQuery)[-1]
+    now_ms = query.sent_utc_ms
+    bench.say(ClockReport(query.id, now_ms, now_ms, now_ms, TimeSource.HOLDOVER, holdover_s=7200, uncertainty_ms=11))
+    record = bench.store.profiles.clock("dcu-1")
+    assert record is not None
+    shown = clock_view(record)
+    assert (shown.source, shown.holdover_s, shown.uncertainty_ms) == ("holdover", 7200, 11)
     bench.loop.close()

@@ -82,6 +82,7 @@ class ClockService:
             round_trip_s=round_trip_s,
             source=report.source.value,
             holdover_s=report.holdover_s,
+            uncertainty_ms=report.uncertainty_ms,
             is_flagged=is_flagged,
             checked_utc_ms=now_ms,
         )

@@ -101,5 +101,6 @@ class DcuClockRecord(Base):
     round_trip_s: Mapped[float]
     source: Mapped[str] = mapped_column(String(16))
     holdover_s: Mapped[int]
+    uncertainty_ms: Mapped[int]
     is_flagged: Mapped[bool]
     checked_utc_ms: Mapped[int] = mapped_column(BigInteger)

@@ -96,7 +96,8 @@ class DcuClockView(BaseModel):
     offset_s: float = Field(description="The concentrator's clock minus network time")
     round_trip_s: float
     source: str = Field(description="gps, ptp, network, holdover or free")
-    holdover_s: int
+    holdover_s: int = Field(description="How long it has been without its reference; 0 while it has one")
+    uncertainty_ms: int = Field(description="How far it itself believes to be off at most")
     flagged: bool = Field(description="It disagrees with network time")
     checked_utc: str
 
@@ -193,6 +194,7 @@ def clock_view(row: DcuClockRecord) -> DcuClockView:
         round_trip_s=row.round_trip_s,
         source=row.source,
         holdover_s=row.holdover_s,
+        uncertainty_ms=row.uncertainty_ms,
         flagged=row.is_flagged,
         checked_utc=utc_text(row.checked_utc_ms),
     )
