@@ -6,6 +6,7 @@ JSON objects, one a line, each with an `id` that the answer repeats:
     {"id": 2, "command": "provision", "config": {...}, "files": {"ca.pem": "..."}, "utc_s": 1772470000.0}
     {"id": 3, "command": "forget"}
     {"id": 4, "command": "upload", "offset": 0, "data": "<base64>"}       an update.tar.gz, piece by piece
+    {"id": 4, "command": "download", "url": "http://192.0.2.1:8000/update.tar.gz"}         or whole, over the network
     {"id": 5, "command": "install", "signature": "<base64>"}              ECDSA P-256 with SHA-256, DER
     {"id": 6, "command": "restart"}
     {"id": 7, "command": "clock"}        its time at this moment, and what it believes of it

@@ -23,6 +23,7 @@ from dcu.config import DcuConfig
 from dcu.config_file import BrokerAddress, Provisioning
 from dcu.daemon import Dcu
 from dcu.device_lines import DeviceLines, keep_system_clock, make_uplink, system_clock
+from dcu.download import download
 from dcu.maintenance import MaintenancePort
 from dcu.mesh_commands import MeshCommands
 from dcu.mqtt_uplink import MqttOptions, TlsOptions
@@ -242,7 +243,7 @@ class Service:
                 "rotate-group-key": mesh.rotate_group_key,
                 "revoke": mesh.revoke,
             },
-            {"ping": mesh.ping},
+            {"ping": mesh.ping, "download": self._download},
             self._tasks.spawn,
         )
 
@@ -404,6 +405,14 @@ class Service:
         if not isinstance(offset, int):
             raise UpdateError("`offset` must be a number of bytes")
         return {"size_bytes": self._updates().upload(offset, _decoded(request, "data"))}
+
+    async def _download(self, request: dict[str, Any]) -> dict[str, Any]:
+        url = request.get("url")
+        if not isinstance(url, str):
+            raise UpdateError("`url` must be an http:// address")
+        self._updates()
+        archive = await download(url)
+        return {"size_bytes": self._updates().upload(0, archive)}
 
     def _install(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"slot": self._updates().install(_decoded(request, "signature"))}

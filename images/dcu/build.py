@@ -155,6 +155,7 @@ def _make_image(workshop: Workshop, pins: dict[str, packages.Package], vendor: V
     work = folder / "work"
     kernel = _unpacked_kernel(workshop, files, pins)
     modules = vendor.modules or kernel
+    module = nandsim.module_for(modules, module)
 
     workshop.progress("packing the program")
     program.write_daemon(folder / "daemon")

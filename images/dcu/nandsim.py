@@ -12,7 +12,10 @@ from pathlib import Path
 
 from images.dcu import packages
 from images.dcu.workshop import BuildError, Workshop, find_program, run
+from protocols.errors import BadInputError
 
+OWN_MODULE = "updates/nandsim.ko"
+"""Where a vendor's modules hold a simulator for their kernel; depmod prefers it there, too."""
 _MEMBER = "drivers/mtd/nand/raw/nandsim.c"
 
 _EDITS = (
@@ -75,6 +78,25 @@ def build_module(workshop: Workshop, files: dict[str, Path], pins: dict[str, pac
 
     inputs = [pins[name].digest for name in names] + [edit.__doc__ or "", _ERASE, *(new for _, new in _EDITS)]
     return workshop.step("nandsim", inputs, make, "building the NAND simulator's module") / "nandsim.ko"
+
+
+def module_for(modules: Path, built: Path) -> Path:
+    """The simulator for the kernel whose modules these are: the vendor's own in `updates/`, or the one built here.
+
+    Raises BadInputError if that is for another kernel: it would not load, and without it there is no flash.
+    """
+    version = next(modules.glob("lib/modules/*"))
+    own = version / OWN_MODULE
+    module = own if own.exists() else built
+    if b"vermagic=" + version.name.encode() + b" " in module.read_bytes():
+        return module
+    if module is own:
+        raise BadInputError(f"is not a module for Linux {version.name}", file=str(own))
+    raise BadInputError(
+        f"is for Linux {version.name}, for which there is no NAND simulator: build nandsim.ko for it with the edits of "
+        f"{Path(__file__).name}, and put it there",
+        file=str(own),
+    )
 
 
 def _source(package: Path, folder: Path) -> str:

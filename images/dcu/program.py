@@ -10,14 +10,14 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import io
-import py_compile
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from images.dcu import bytecode
 from images.dcu.workshop import BuildError
 
 PARTS = ("dcu", "protocols", "paho")
@@ -41,15 +41,22 @@ def write_daemon(target: Path) -> None:
     buffer.seek(0, io.SEEK_END)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
         _add(archive, "__main__.py", _MAIN)
-        for part in PARTS:
-            folder = package_folder(part)
-            for path in sorted(folder.rglob("*.py")):
-                name = f"{part}/{path.relative_to(folder)}"
-                _add(archive, name, path.read_bytes())
-                if sys.version_info[:2] == GUEST_PYTHON:
-                    _add(archive, name + "c", compiled(path, name))
+        for name, content in _modules():
+            _add(archive, name, content)
     target.write_bytes(buffer.getvalue())
     target.chmod(0o755)
+
+
+def _modules() -> Iterator[tuple[str, bytes]]:
+    """Sources, each followed by its byte code where this Python is the guest's."""
+    paths = [(path, part) for part in PARTS for path in sorted(package_folder(part).rglob("*.py"))]
+    sources = [(path, f"{part}/{path.relative_to(package_folder(part))}") for path, part in paths]
+    is_guest_python = sys.version_info[:2] == GUEST_PYTHON
+    codes = iter(bytecode.compile_modules(sources) if is_guest_python else [])
+    for path, name in sources:
+        yield name, path.read_bytes()
+        if is_guest_python:
+            yield name + "c", next(codes)
 
 
 def check_daemon(daemon: Path) -> None:
@@ -64,17 +71,6 @@ def check_daemon(daemon: Path) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise BuildError(f"the daemon does not start: {last}")
-
-
-def compiled(path: Path, name: str) -> bytes:
-    """The module as byte code that is taken without a look at its source. `name` is shown in tracebacks."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = py_compile.compile(
-            str(path), str(Path(folder) / "c"), name, doraise=True,
-            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-        )  # fmt: skip
-        assert result is not None
-        return Path(result).read_bytes()
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

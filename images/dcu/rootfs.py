@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from images.dcu import initramfs, packages, program, ubifs
+from images.dcu import bytecode, initramfs, packages, ubifs
 from images.dcu.layout import (
     BLOCK_BYTES,
     BOARD_MODULE_FOLDERS,
@@ -85,11 +85,13 @@ def _install_busybox(root: Path, package: Path) -> None:
 
 def _compile_library(root: Path) -> None:
     """Byte code beside the library's modules: the read-only root cannot keep what the guest compiles."""
-    for library in (root / "usr/lib/python3.11", root / "usr/lib/python3"):
-        for path in sorted(library.rglob("*.py")):
-            target = path.parent / "__pycache__" / f"{path.stem}.cpython-311.pyc"
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(program.compiled(path, "/" + str(path.relative_to(root))))
+    libraries = (root / "usr/lib/python3.11", root / "usr/lib/python3")
+    paths = [path for library in libraries for path in sorted(library.rglob("*.py"))]
+    codes = bytecode.compile_modules([(path, f"/{path.relative_to(root)}") for path in paths])
+    for path, code in zip(paths, codes, strict=True):
+        target = path.parent / "__pycache__" / f"{path.stem}.cpython-311.pyc"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(code)
 
 
 def write_ubi(target: Path, tree: Path, partition: Partition, image_sequence: int) -> None:

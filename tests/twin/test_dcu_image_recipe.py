@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -16,6 +20,13 @@ from images.dcu.build import Vendor, build_image, check_vendor, default_cache
 from images.dcu.layout import BLOCK_BYTES, DUMP_BYTES, LEB_BYTES, PAGE_BYTES, PARTITIONS
 from images.dcu.workshop import BuildError, Workshop, find_program, missing_programs
 from protocols.errors import BadInputError
+
+_ROOT = Path(__file__).parents[2]
+
+
+def _elsewhere() -> dict[str, str]:
+    """The surroundings of somebody else's process."""
+    return {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
 
 
 def bitwise_hamming(step: bytes) -> bytes:
@@ -77,10 +88,16 @@ def test_foreign_simulator_source_is_refused() -> None:
 
 
 def test_daemon_and_archive_are_the_same_bytes_each_time_and_start(tmp_path: Path) -> None:
+    write = (
+        "import sys; from pathlib import Path; from images.dcu import program; folder = Path(sys.argv[1]); "
+        "program.write_daemon(folder / 'daemon'); program.write_update(folder / 'update.tar.gz', folder / 'daemon')"
+    )
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        program.write_daemon(tmp_path / name / "daemon")
-        program.write_update(tmp_path / name / "update.tar.gz", tmp_path / name / "daemon")
+    # This process has done much before, the other nothing: what they have in memory is different.
+    program.write_daemon(tmp_path / "one/daemon")
+    program.write_update(tmp_path / "one/update.tar.gz", tmp_path / "one/daemon")
+    subprocess.run([sys.executable, "-c", write, str(tmp_path / "two")], env=_elsewhere(), cwd=_ROOT, check=True)
     for file in ("daemon", "update.tar.gz"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     program.check_daemon(tmp_path / "one/daemon")
@@ -141,19 +158,46 @@ def test_vendor_s_file_that_is_something_else_is_named(tmp_path: Path, field: st
             check_vendor(Vendor(**{field: tmp_path / "nothing"}))
 
 
+def _modules(folder: Path, version: str) -> Path:
+    (folder / f"lib/modules/{version}/updates").mkdir(parents=True)
+    return folder
+
+
+def test_simulator_for_another_kernel_is_refused_before_anything_boots(tmp_path: Path) -> None:
+    built = tmp_path / "nandsim.ko"
+    built.write_bytes(b"\x7fELF...vermagic=6.1.0-50-armmp SMP mod_unload\0")
+    same, other = _modules(tmp_path / "same", "6.1.0-50-armmp"), _modules(tmp_path / "other", "6.1.0-5")
+    assert nandsim.module_for(same, built) == built
+    with pytest.raises(BadInputError, match=r"updates/nandsim\.ko.*Linux 6\.1\.0-5, .*no NAND simulator"):
+        nandsim.module_for(other, built)
+    own = other / "lib/modules/6.1.0-5" / nandsim.OWN_MODULE
+    own.write_bytes(built.read_bytes())
+    with pytest.raises(BadInputError, match=r"not a module for Linux 6\.1\.0-5"):
+        nandsim.module_for(other, built)
+    own.write_bytes(b"vermagic=6.1.0-5 SMP\0")
+    assert nandsim.module_for(other, built) == own
+
+
 @pytest.mark.soak
 def test_image_is_the_same_bytes_from_two_empty_caches(tmp_path: Path) -> None:
-    """Everything but the packages is made twice, in folders of different names."""
+    """Everything but the packages is made twice: other folder, process, time zone, umask."""
     missing = missing_programs()
     if missing:
         pytest.skip(f"the image needs {', '.join(missing)}")
-    digests = []
-    for name in ("one", "another"):
-        cache = tmp_path / name
+    caches = [tmp_path / name for name in ("one", "another")]
+    for cache in caches:
         cache.mkdir()
         source = default_cache()
         if (source / "packages.json").exists():
             shutil.copy(source / "packages.json", cache)
             (cache / "packages").symlink_to(source / "packages")
-        digests.append(build_image(cache, lambda what: None).digests())
-    assert digests[0] == digests[1]
+    here = build_image(caches[0], lambda what: None).digests()
+    build = (
+        "import json, os, sys; from pathlib import Path; from images.dcu.build import build_image; os.umask(0o077); "
+        "print(json.dumps(build_image(Path(sys.argv[1]), lambda what: None).digests()))"
+    )
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", build, str(caches[1])], env=_elsewhere(), cwd=_ROOT, check=True, stdout=subprocess.PIPE
+    )
+    assert here == json.loads(elsewhere.stdout)
+    print(json.dumps(here, indent=2))

@@ -26,7 +26,7 @@ from twin.rigs.qemu.devices import connect_devices, device_sections
 from twin.rigs.qemu.lines import bridge
 from twin.rigs.qemu.machine import CONSOLE_LOG, QEMU_LOG, Machine, MachineOptions, Power
 from twin.rigs.qemu.snapshot import copy_card, ready_card
-from twin.rigs.qemu.update import UpdateKey, install
+from twin.rigs.qemu.update import UpdateKey, install_over_network
 
 _LOG = logging.getLogger(__name__)
 CARD = "dcu-flash.qcow2"
@@ -238,10 +238,11 @@ class QemuDcu(MaintenanceVerbs):
     async def update(self, archive: bytes, signature: bytes | None = None) -> str:
         """Install an update.tar.gz for the next start, signed by the run's maker unless a signature is given.
 
+        The concentrator fetches it over its Ethernet.
         Gives its slot. Raises RigError with the concentrator's reason if it refuses.
         """
         signed = self._update_key.sign(archive) if signature is None else signature
-        return await install(self.machine.maintenance, archive, signed)
+        return await install_over_network(self.machine.maintenance, GUEST_HOST, archive, signed)
 
     async def restart(self) -> None:
         """End the daemon; the start-up script starts the program anew. Raises RigError if it does not come back."""
