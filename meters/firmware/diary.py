@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from meters.firmware.event_names import MeterEvent
 from meters.firmware.services import Services
 from protocols.dlms.server import SecurityEvent
@@ -12,6 +14,9 @@ _SAME_EVENT_S = 60.0
 _ON_ITS_WAY_S = 60.0
 """A mesh doubles datagrams and lets them overtake each other. What comes within this time after its number was passed
 is refused like any replay, and counted, but is no attempt to get in."""
+_HANDED_ON_S = 1800.0
+"""For so long forwarders keep a multicast for who has not got it (SEED_SET_ENTRY_LIFETIME of RFC 7731), and a meter
+that starts anew has got none: those from before its start come again, and it does not know how late they are."""
 
 _SECURITY_EVENTS = {
     "refused": MeterEvent.AUTHENTICATION_FAILURE,
@@ -75,13 +80,14 @@ class SecurityDiary:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._last_s: dict[MeterEvent, float] = {}
+        self._started_s = services.timers.time()
 
     def note(self, event: SecurityEvent) -> None:
         services = self._services
         services.trace("meter.security", event=event.kind, client_sap=event.client_sap, reason=event.reason)
         noted = _SECURITY_EVENTS.get(event.kind)
         if event.reason.endswith("replay"):
-            if event.late_s is not None and event.late_s < _ON_ITS_WAY_S:
+            if self._is_of_the_network(event):
                 return
             noted = MeterEvent.REPLAY_REFUSED
         if noted is None:
@@ -91,3 +97,10 @@ class SecurityDiary:
         if last_s is None or now_s - last_s >= _SAME_EVENT_S:
             self._last_s[noted] = now_s
             services.events.record(noted)
+
+    def _is_of_the_network(self, event: SecurityEvent) -> bool:
+        if event.late_s is None:
+            return False
+        if math.isinf(event.late_s):
+            return event.now - self._started_s < _HANDED_ON_S
+        return event.late_s < _ON_ITS_WAY_S

@@ -72,13 +72,28 @@ def test_what_the_mesh_doubles_or_delays_is_refused_but_no_attempt(counter: int,
     bench = Bench()
     now_s = bench.clock.utc_s()
     set_clock(bench, 4, now_s)
-    bench.run(100.0)
-    set_clock(bench, 6, now_s + 100.0)
+    bench.run(2000.0)
+    set_clock(bench, 6, now_s + 2000.0)
     bench.run(after_s)
     assert set_clock(bench, counter, now_s + 500) is None
     assert bench.meter.rtc.offset_s == pytest.approx(0.0, abs=0.01)
     assert bench.meter.firmware is not None
     assert bench.meter.firmware.server.refusals["replay"] == 1
+    events = [fields["event"] for kind, fields in bench.traced if kind == "meter.event"]
+    assert ("replay_refused" in events) is noted
+
+
+@pytest.mark.requirement("UC-VI.4")
+@pytest.mark.parametrize(("after_s", "noted"), [(20.0, False), (1799.0, False), (1801.0, True)])
+def test_what_neighbours_hand_on_after_a_restart_is_refused_but_no_attempt(after_s: float, noted: bool) -> None:
+    bench = Bench()
+    now_s = bench.clock.utc_s()
+    set_clock(bench, 5, now_s)
+    bench.meter.power_off()
+    bench.meter.power_on()
+    bench.run(after_s)
+    assert set_clock(bench, 5, now_s + 500) is None
+    assert bench.meter.rtc.offset_s == pytest.approx(0.0, abs=0.01)
     events = [fields["event"] for kind, fields in bench.traced if kind == "meter.event"]
     assert ("replay_refused" in events) is noted
 
