@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from dcu_guest import emulated_or_skip
 
 from dcu.config import CollectionPolicy, DcuConfig
 from dcu.config_file import load
 from dcu.mesh_identity import MeshIdentity
 from dcu.mqtt_uplink import TlsOptions
+from images.dcu.build import default_cache
+from images.dcu.workshop import run
 from protocols.dlms.security.agreement import new_private_key
 from protocols.dlms.security.certificates import CertificateType
 from protocols.dlms.security.signing import RandomSigner
@@ -108,3 +114,32 @@ def test_guest_is_told_its_certificate_for_the_mesh(tmp_path: Path) -> None:
     path.write_text(json.dumps({**told.config, "eui64": bytes(8).hex()}))
     with pytest.raises(BadInputError, match=r"mesh_identity\.certificates_pem.*EUI-64"):
         load(path)
+
+
+@pytest.mark.soak  # an image of its own, and its snapshot
+@pytest.mark.requirement("HW-1")
+def test_kernel_tree_and_modules_of_a_vendor_boot(tmp_path: Path) -> None:
+    """The distribution's kernel under a vendor's names: nothing depends on where files lie or what they are called."""
+    image = emulated_or_skip().image
+    unpacked = next(
+        folder
+        for folder in sorted(default_cache().glob("kernel-*"))
+        if (folder / "lib/modules" / image.kernel_version).is_dir()
+    )
+    kernel, tree, modules = tmp_path / "linux-acme.bin", tmp_path / "acme.dtb", tmp_path / "acme-modules"
+    shutil.copyfile(image.kernel, kernel)
+    shutil.copyfile(image.real_time_tree, tree)
+    run("fdtput", "-t", "s", tree, "/", "model", "ACME IHM-4000")
+    shutil.copytree(unpacked / "lib/modules", modules / "lib/modules")
+    vendor = ("--kernel", str(kernel), "--dtb", str(tree), "--modules", str(modules))
+    done = subprocess.run(
+        [sys.executable, "-m", "twin", "dcu", "boot", "--json", *vendor],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    profile = json.loads(done.stdout)["profile"]
+    assert "ACME IHM-4000" in json.dumps(profile)
+    assert image.kernel_version in json.dumps(profile)
