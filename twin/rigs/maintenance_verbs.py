@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from twin.clock.clocks import RunClock
 from twin.errors import RigError
 
 _ANSWER_S = 60.0
-_LOOKS = 5
+_LOOKS, _BETWEEN_LOOKS_S = 3, 0.13
+"""A machine that has just answered is still busy with that, and hears the next question late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class MaintenanceVerbs(ABC):
         """The one of a few looks that took the least time."""
         found: list[ClockReading] = []
         while len(found) < _LOOKS:
+            await asyncio.sleep(_BETWEEN_LOOKS_S)
             asked_utc_s = self._run_clock.utc_s()
             told = await self._told("clock")
             answered_utc_s = self._run_clock.utc_s()
