@@ -67,8 +67,6 @@ def make_tree(
     (root / "etc/group").write_text("root:x:0:\n", encoding="utf-8")
     (root / "etc/profile").write_text("export PATH=/usr/sbin:/usr/bin:/sbin:/bin PS1='\\h# '\n", encoding="utf-8")
     shutil.copyfile(update, root / "home/update.tar.gz")
-    for path in (*root.rglob("*"), root):
-        os.utime(path, (_TIME_S, _TIME_S), follow_symlinks=False)
 
 
 def _install_busybox(root: Path, package: Path) -> None:
@@ -94,8 +92,17 @@ def _compile_library(root: Path) -> None:
         target.write_bytes(code)
 
 
+def _normalize(tree: Path) -> None:
+    """Times and modes that do not depend on when and under which umask the tree was made."""
+    for path in (*tree.rglob("*"), tree):
+        os.utime(path, (_TIME_S, _TIME_S), follow_symlinks=False)
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+
+
 def write_ubi(target: Path, tree: Path, partition: Partition, image_sequence: int) -> None:
     """The tree as a UBI image with one volume that fills the partition; the same bytes for the same tree."""
+    _normalize(tree)
     file_system = target.with_suffix(".ubifs")
     run("mkfs.ubifs", "--root", tree, "--min-io-size", str(PAGE_BYTES), "--leb-size", str(LEB_BYTES),
         "--max-leb-cnt", str(partition.volume_blocks), "--compr", "lzo", "--squash-uids",
