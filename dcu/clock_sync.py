@@ -214,7 +214,7 @@ class ClockSync:
 
     async def _offset(self, meter: Meter) -> tuple[bytes, ClockOffset | None]:
         try:
-            async with self._access.turn(meter):
+            async with self._access.unhurried_turn(meter):
                 session = self._sessions.find(meter.eui64)
                 return meter.eui64, await self._read(meter, session)
         except (NoAnswerError, MeterRefusedError, StorageError) as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from dcu.bundles import BundleStore
 from dcu.config import CollectionPolicy
@@ -177,11 +178,11 @@ class Collector:
         if identity is None:
             return ""
         try:
-            async with asyncio.timeout(self._policy.patience_s):
+            async with asyncio.timeout(self._policy.patience_s) as patience:
                 registered = await self._access.registered(identity.serial, announced_too=True)
                 while True:
                     try:
-                        await self._pull(registered, identity)
+                        await self._pull(registered, identity, patience)
                         return ""
                     except NoAnswerError:
                         self.counters["unanswered"] += 1
@@ -196,8 +197,22 @@ class Collector:
             _LOG.warning("meter %s cannot be collected: %s", meter.name, error)
             return str(error)
 
-    async def _pull(self, meter: Meter, identity: MeterIdentity) -> None:
-        async with self._access.turn(meter):
+    @asynccontextmanager
+    async def _turn(self, meter: Meter, patience: asyncio.Timeout) -> AsyncIterator[None]:
+        """The meter's turn on the air. Patience is for one that does not answer: the queue of others uses up none."""
+        loop, ends_s = asyncio.get_running_loop(), patience.when()
+        began_s = loop.time()
+        patience.reschedule(None)
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._access.unhurried_turn(meter))
+            finally:
+                if ends_s is not None:
+                    patience.reschedule(ends_s + loop.time() - began_s)
+            yield
+
+    async def _pull(self, meter: Meter, identity: MeterIdentity, patience: asyncio.Timeout) -> None:
+        async with self._turn(meter, patience):
             session = self._sessions.find(meter.eui64)
             layouts = []
             for table in TABLES:

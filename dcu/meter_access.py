@@ -33,6 +33,9 @@ class MeterAccess:
     Where more is asked for than the air carries, all would end in the middle: each began when its turn came, a moment
     before its deadline, and what it sent was in vain. So a turn is not given that comes too late to be used: with less
     time left than turns have taken of late, after a wait that was longer than that.
+
+    What nobody waits for is asked one after the other behind a queue of its own, so that an operator who asks while a
+    thousand meters are collected waits for a few of them, not for all.
     """
 
     def __init__(
@@ -48,8 +51,15 @@ class MeterAccess:
         self._where = where
         self._usual_s = usual_s
         self._air = asyncio.Semaphore(parallel)
+        self._unhurried = asyncio.Semaphore(parallel)
         self._locks: dict[bytes, asyncio.Lock] = {}
         self._changes: dict[bytes, asyncio.Event] = {}
+
+    @asynccontextmanager
+    async def unhurried_turn(self, meter: Meter) -> AsyncIterator[None]:
+        """A turn for what nobody waits for. Raises RouteBrokenError."""
+        async with self._unhurried, self.turn(meter):
+            yield
 
     @asynccontextmanager
     async def turn(self, meter: Meter, *, ends_s: float | None = None) -> AsyncIterator[None]:

@@ -25,6 +25,7 @@ from protocols.headend.bulk import (
     ProfileStatus,
 )
 from protocols.headend.bundle import unpack_bundle
+from protocols.headend.messages import ReadingStatus
 from protocols.headend.time_check import ClockQuery, ClockReport, TimeSource, clock_offset_s
 
 DAY_S = 86_400
@@ -195,6 +196,49 @@ def test_pushed_rows_are_bundled_and_a_lost_push_is_pulled(bench: Bench) -> None
             for row in table.rows
         }
         assert len(captured) == 98
+
+
+def slow_collection(bench: Bench, patience_s: float) -> list[ProfileMeter]:
+    """Twelve meters that were never collected, over a mesh that carries three datagrams a second, two meters at a time."""
+    policy = CollectionPolicy(bundle_after_s=3600.0, patience_s=patience_s)
+    bench.config = replace(CONFIG, collection=policy, parallel_readings=2)
+    acknowledge(bench)
+    return [meter_with_rows(number, days=1) for number in range(1, 13)]
+
+
+@pytest.mark.requirement("UC-IV.1")
+def test_a_meter_that_waits_for_others_is_not_out_of_reach(bench: Bench) -> None:
+    meters = slow_collection(bench, patience_s=12.0)
+
+    async def body() -> None:
+        bench.start()
+        await bench.registered(*meters)
+        bench.mesh.airtime_s = 0.3
+        await bench.until(lambda: bundles(bench), 7200)
+
+    bench.run(body)
+    began, ended = (event for event in bench.events if event[0] == "dcu-collection")
+    assert (began[1]["meters"], ended[1]["troubled"]) == (12, 0)
+    (bundle,) = bundles(bench)
+    assert [sum(len(table.rows) for table in meter.tables) for meter in bundle.meters] == [48] * 12
+    assert bench.loop.time() > 3600 + 2 * 12, "the collection took longer than one meter's patience"
+
+
+@pytest.mark.requirement("UC-II.1")
+def test_an_operator_s_reading_does_not_wait_until_everybody_is_collected(bench: Bench) -> None:
+    meters = slow_collection(bench, patience_s=900.0)
+
+    async def body() -> None:
+        bench.start()
+        await bench.registered(*meters)
+        bench.mesh.airtime_s = 0.3
+        await bench.until(lambda: any(kind == "dcu-pull" for kind, _ in bench.events), 7200)
+        bench.headend.request("now", meters[-1], 30.0)
+        await bench.until(lambda: bench.headend.responses("now"), 60)
+        assert bundles(bench) == [], "the collection still goes on"
+
+    bench.run(body)
+    assert bench.headend.responses("now")[0].status is ReadingStatus.OK
 
 
 @pytest.mark.requirement("UC-IV.2")
