@@ -208,7 +208,7 @@ def slow_collection(bench: Bench, patience_s: float) -> list[ProfileMeter]:
 
 @pytest.mark.requirement("UC-IV.1")
 def test_a_meter_that_waits_for_others_is_not_out_of_reach(bench: Bench) -> None:
-    meters = slow_collection(bench, patience_s=12.0)
+    meters = slow_collection(bench, patience_s=25.0)
 
     async def body() -> None:
         bench.start()
@@ -221,7 +221,7 @@ def test_a_meter_that_waits_for_others_is_not_out_of_reach(bench: Bench) -> None
     assert (began[1]["meters"], ended[1]["troubled"]) == (12, 0)
     (bundle,) = bundles(bench)
     assert [sum(len(table.rows) for table in meter.tables) for meter in bundle.meters] == [48] * 12
-    assert bench.loop.time() > 3600 + 2 * 12, "the collection took longer than one meter's patience"
+    assert bench.loop.time() > 3600 + 25, "the collection took longer than one meter's patience"
 
 
 @pytest.mark.requirement("UC-II.1")
