@@ -171,6 +171,14 @@ def test_power_cut_brings_the_guest_to_the_instant_and_ends_it(tmp_path: Path) -
     assert bench.failures == []
 
 
+def test_the_guest_s_seconds_count_from_the_instant_at_which_a_snapshot_goes_on(tmp_path: Path) -> None:
+    bench = Bench(ScriptedGuest(boots_at_ns=600 * NS_PER_S, speaks={}), tmp_path)
+    bench.node.power_on(OPTIONS, bytes(ENTROPY_BYTES), 600 * NS_PER_S)
+    bench.loop.call_at(5.0, bench.node.cut_power)
+    bench.run(20.0, powered=False)
+    assert bench.node.tally.guest_s == pytest.approx(5.0, abs=1e-3)
+
+
 def test_a_paused_guest_s_time_stands_still(tmp_path: Path) -> None:
     guest = ScriptedGuest(speaks={8 * NS_PER_S: b"said"})
     bench = Bench(guest, tmp_path)

@@ -81,7 +81,7 @@ def test_the_native_daemon_reads_the_same(village: Run, tmp_path: Path) -> None:
 
 @pytest.mark.soak
 def test_ten_thousand_seconds_under_load_without_a_missed_or_late_delivery(tmp_path: Path) -> None:
-    run = twin_run(tmp_path / "long", "village", "--seed", "7", "--set", "hours=2.75", *LOCKSTEP, limit_s=3600)
+    run = twin_run(tmp_path / "long", "village", "--seed", "7", "--set", "hours=3", *LOCKSTEP, limit_s=3600)
     assert run.status == 0, run.stderr
     assert run.report["simulated_s"] >= 10_000
     test_nothing_that_crossed_was_lost_or_late(run)

@@ -156,6 +156,8 @@ class GuestNode:
         self._entropy = b""
         self._zero_ns = 0
         """The guest's time where the crystal's count is zero; may be negative."""
+        self._began_ns = 0
+        """What the guest's clock showed when this machine was switched on."""
         self._guest_ns = 0
         """How far the guest has come, on its own clock."""
         self._met_ns = 0
@@ -180,6 +182,7 @@ class GuestNode:
             raise RigError("the machine is on already")
         self._entropy = entropy
         self._zero_ns = (resumes_at_ns or 0) - self._loop_ns()
+        self._began_ns = resumes_at_ns or 0
         self._guest_ns = self._quiet_until_ns = 0
         self._pending.clear()
         self._life += 1
@@ -189,15 +192,14 @@ class GuestNode:
 
     def cut_power(self) -> None:
         """The power fails now: the guest is brought to this instant, and ends."""
-        if self.phase is Phase.MEETING:
-            self._run_to(self._loop.time())
+        self._bring_here()
         self._end()
 
     def pause(self) -> None:
         """Stop the processor: its time stands still while that of the run goes on."""
         if self.phase is not Phase.MEETING:
             raise RigError(f"the machine is {self.phase.value}, and cannot be paused")
-        self._run_to(self._loop.time())
+        self._bring_here()
         if self.phase is Phase.MEETING:
             self.phase, self._paused_at_s = Phase.PAUSED, self._loop.time()
 
@@ -241,6 +243,12 @@ class GuestNode:
 
     def _guest_of(self, when: float) -> int:
         return math.ceil(self._crystal.count_s(when) * NS_PER_S) + self._zero_ns
+
+    def _bring_here(self) -> None:
+        """To the loop's instant also while it is quiet: what its kernel does meanwhile, as writing to flash, counts."""
+        while self.phase is Phase.MEETING and self._guest_ns < self._guest_of(self._loop.time()):
+            self._quiet_until_ns = 0
+            self._run_to(self._loop.time())
 
     def _run_to(self, when: float) -> None:
         goal_ns = self._guest_of(when)
@@ -378,7 +386,7 @@ class GuestNode:
         self.waited_s += emulator.pipes.waited_s
         self.processor_s += emulator.cpu_s
         tally = self.tally
-        tally.guest_s += (self._guest_ns / NS_PER_S) if self._guest_ns else 0.0
+        tally.guest_s += max(self._guest_ns - self._began_ns, 0) / NS_PER_S
         # What was on its way when the power failed is lost with it.
         tally.sent_bytes, tally.received_bytes = tally.delivered_bytes, tally.collected_bytes
         self._base = Tally(
