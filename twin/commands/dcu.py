@@ -115,7 +115,7 @@ def shell(
     status = asyncio.run(_shell(emulated, command, cold=cold, card=card))
     if status:
         people().print(f"[red]the command ended with {status} in the guest[/]")
-        raise typer.Exit(1)
+        raise typer.Exit(status)
 
 
 def _prepared(console: Console, vendor: Vendor | None = None, renew: bool = False) -> Emulated:
