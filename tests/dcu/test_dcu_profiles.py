@@ -199,7 +199,7 @@ def test_pushed_rows_are_bundled_and_a_lost_push_is_pulled(bench: Bench) -> None
 
 
 def slow_collection(bench: Bench, patience_s: float) -> list[ProfileMeter]:
-    """Twelve meters that were never collected, over a mesh that carries three datagrams a second, two meters at a time."""
+    """Twelve meters that were never collected; their mesh carries three datagrams a second."""
     policy = CollectionPolicy(bundle_after_s=3600.0, patience_s=patience_s)
     bench.config = replace(CONFIG, collection=policy, parallel_readings=2)
     acknowledge(bench)
