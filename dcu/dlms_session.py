@@ -31,8 +31,8 @@ from protocols.dlms.client import (
     SetDone,
 )
 from protocols.dlms.data import Data, Tag
-from protocols.dlms.enums import ActionResult, Conformance, DataAccessResult, Mechanism
-from protocols.dlms.exception import EXCEPTION_RESPONSE
+from protocols.dlms.enums import ActionResult, Conformance, DataAccessResult, Mechanism, ServiceError
+from protocols.dlms.exception import EXCEPTION_RESPONSE, ExceptionResponse
 from protocols.dlms.obis import ObisCode
 from protocols.dlms.security.agreement import encode_public_key
 from protocols.dlms.security.counters import CounterStore
@@ -378,6 +378,8 @@ class MeterSession:
                 continue
             if not may_reassociate:
                 self._abandon()
+                if _came_late(event):
+                    raise NoAnswerError("requests of ours reached the meter late, behind newer ones")
                 raise MeterRefusedError("rejected", _reason(event))
             may_reassociate = False
             self.counters["reassociations"] += 1
@@ -467,6 +469,15 @@ def _security(
 
 def _reason(event: Event) -> str:
     return event.reason if isinstance(event, Refused | RequestFailed) else f"answered with {type(event).__name__}"
+
+
+def _came_late(event: Event) -> bool:
+    """Whether the meter had seen a newer invocation counter: a mesh may double a request and deliver its copy late.
+
+    The exception names no request and nobody vouches for it, so it is no reason to give the meter up.
+    """
+    response = event.response if isinstance(event, RequestFailed) else None
+    return isinstance(response, ExceptionResponse) and response.service_error is ServiceError.INVOCATION_COUNTER_ERROR
 
 
 def _unsigned(event: Event) -> int | None:

@@ -9,7 +9,12 @@ import pytest
 from dcu_fakes import Bench, FakeMeter, bench
 
 from dcu.config import DlmsTimeouts
+from protocols.dlms.enums import ServiceError, StateError
+from protocols.dlms.exception import ExceptionResponse
+from protocols.dlms.wrapper import Wpdu
 from protocols.headend import messages as m
+
+GLO_GET_RESPONSE = 204
 
 __all__ = ["bench"]
 
@@ -131,3 +136,31 @@ def test_the_operator_is_told_that_the_route_is_broken(bench: Bench) -> None:
         assert "no route" in response.detail
 
     bench.run(body)
+
+
+@pytest.mark.requirement("UC-II.1")
+def test_a_meter_that_got_old_copies_of_requests_is_not_refused(bench: Bench) -> None:
+    """A mesh that doubles requests delivers some behind newer ones; the meter's exceptions name no request."""
+    meter, left = FakeMeter(1), 2
+    exception = ExceptionResponse(StateError.SERVICE_NOT_ALLOWED, ServiceError.INVOCATION_COUNTER_ERROR, 99).encode()
+
+    def objects(datagram: bytes) -> bytes:
+        nonlocal left
+        wpdu = Wpdu.decode(datagram)
+        if wpdu.apdu[0] != GLO_GET_RESPONSE or not left:
+            return datagram
+        left -= 1
+        return Wpdu(wpdu.source_port, wpdu.destination_port, exception).encode()
+
+    async def body() -> None:
+        bench.start()
+        await bench.registered(meter)
+        bench.mesh.up = objects
+        bench.headend.request("read", meter, 120.0)
+        await bench.until(lambda: bench.headend.responses("read"), 150)
+
+    bench.run(body)
+    assert left == 0
+    assert bench.headend.responses("read")[0].status is m.ReadingStatus.OK
+    assert bench.state(meter) == "registered"
+    assert bench.headend.events("meter-refused") == []
