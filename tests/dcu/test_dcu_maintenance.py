@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from maintenance_line import Line
 
 from dcu.maintenance import MAX_LINE_BYTES, MaintenancePort
 from dcu.provisioning import ProvisioningStore
@@ -26,23 +25,6 @@ CONFIG: dict[str, Any] = {
     "storage": "/opt/data",
     "broker": {"host": "10.0.2.2", "port": 1883, "client_id": "dcu-1"},
 }
-
-
-class Line:
-    """A serial line whose other end is the test."""
-
-    def __init__(self) -> None:
-        self.said = b""
-        self.receive: Callable[[bytes], None] = lambda data: None
-
-    def on_data(self, callback: Callable[[bytes], None]) -> None:
-        self.receive = callback
-
-    def write(self, data: bytes) -> None:
-        self.said += data
-
-    def answers(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.said.splitlines()]
 
 
 def echo_port() -> Line:

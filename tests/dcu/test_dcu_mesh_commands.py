@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from maintenance_line import Line
 
 from dcu.maintenance import MaintenancePort
 from dcu.mesh_commands import MOST_PAYLOAD_BYTES, MeshCommands
@@ -43,20 +43,6 @@ class Keeper:
         self.revoked.append(eui64)
 
 
-class Line:
-    """A serial line whose other end is the test."""
-
-    def __init__(self) -> None:
-        self.said = b""
-        self.receive: Callable[[bytes], None] = lambda data: None
-
-    def on_data(self, callback: Callable[[bytes], None]) -> None:
-        self.receive = callback
-
-    def write(self, data: bytes) -> None:
-        self.said += data
-
-
 def answered(keeper: Keeper, *requests: dict[str, Any]) -> list[dict[str, Any]]:
     """What comes back over the line, in its order."""
     line = Line()
@@ -75,7 +61,7 @@ def answered(keeper: Keeper, *requests: dict[str, Any]) -> list[dict[str, Any]]:
         await asyncio.gather(*tasks)
 
     asyncio.run(main())
-    return [json.loads(text) for text in line.said.splitlines()]
+    return line.answers()
 
 
 def test_echo_is_sent_with_its_size_and_its_round_trip_told() -> None:
