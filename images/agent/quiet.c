@@ -12,6 +12,15 @@
 
 #include "agent.h"
 
+enum { MOST_READINGS = 4 };
+
+#ifndef LOAD_FILE
+#define LOAD_FILE "/proc/loadavg"
+#endif
+#ifndef TIMERS_FILE
+#define TIMERS_FILE "/proc/timer_list"
+#endif
+
 static int load_file = -1, timers_file = -1;
 
 static uint64_t clock_ns(clockid_t clock) {
@@ -23,8 +32,8 @@ static uint64_t clock_ns(clockid_t clock) {
 uint64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC_RAW); }
 
 bool quiet_begin(void) {
-  load_file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-  timers_file = open("/proc/timer_list", O_RDONLY | O_CLOEXEC);
+  load_file = open(LOAD_FILE, O_RDONLY | O_CLOEXEC);
+  timers_file = open(TIMERS_FILE, O_RDONLY | O_CLOEXEC);
   return load_file >= 0 && timers_file >= 0;
 }
 
@@ -43,21 +52,28 @@ static bool is_kernel_s(const char *line) {
   return strstr(line, ", tick_sched_timer,") || strstr(line, ", sched_rt_period_timer,");
 }
 
-/* The first expiry of the list on CLOCK_MONOTONIC; UINT64_MAX where there is none, 0 where it is not understood. */
-static uint64_t first_expiry(char *text) {
-  uint64_t first = UINT64_MAX, offset = 0;
-  bool counts = false;
+struct expiries {
+  uint64_t waking; /* the first that wakes a process; UINT64_MAX where there is none */
+  uint64_t any;    /* the first of all; 0 where the list is not understood */
+};
+
+/* Of the list, on CLOCK_MONOTONIC. */
+static struct expiries first_expiries(char *text) {
+  struct expiries first = {UINT64_MAX, UINT64_MAX};
+  uint64_t offset = 0;
+  bool wakes = false;
   char *rest = NULL;
   for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
     if (!strncmp(line, "  .offset:", 10)) {
       offset = strtoull(line + 10, NULL, 10);
     } else if (!strncmp(line, " #", 2) && strchr(line, '<')) {
-      counts = !is_kernel_s(line);
-    } else if (counts && !strncmp(line, " # expires at ", 14)) {
+      wakes = !is_kernel_s(line);
+    } else if (!strncmp(line, " # expires at ", 14)) {
       uint64_t expiry = strtoull(line + 14, NULL, 10);
-      counts = false;
-      if (expiry < offset) return 0;
-      if (expiry - offset < first) first = expiry - offset;
+      expiry = expiry < offset ? 0 : expiry - offset;
+      if (expiry < first.any) first.any = expiry;
+      if (wakes && expiry < first.waking) first.waking = expiry;
+      wakes = false;
     } else if (!strncmp(line, "Tick Device", 11)) {
       break;
     }
@@ -65,16 +81,26 @@ static uint64_t first_expiry(char *text) {
   return first;
 }
 
+static bool read_timers(char *text, size_t room) {
+  ssize_t size = 0, more;
+  while ((more = pread(timers_file, text + size, room - 1 - size, size)) > 0) size += more;
+  text[size] = 0;
+  return size > 0 && (size_t)size < room - 1;
+}
+
 uint64_t quiet_until_ns(void) {
   static char text[64 * 1024];
   if (others_run()) return 0;
-  ssize_t size = 0, more;
-  while ((more = pread(timers_file, text + size, sizeof text - 1 - size, size)) > 0) size += more;
-  if (size <= 0 || (size_t)size >= sizeof text - 1) return 0;
-  text[size] = 0;
-  /* A timer that ran off while the list was made is not in it, but whom it woke is runnable now. */
-  if (others_run()) return 0;
-  uint64_t expiry = first_expiry(text), monotonic = clock_ns(CLOCK_MONOTONIC), now = now_ns();
-  if (expiry == UINT64_MAX) return UINT64_MAX;
-  return expiry <= monotonic ? 0 : now + (expiry - monotonic);
+  for (int reading = 0; reading < MOST_READINGS; reading++) {
+    if (!read_timers(text, sizeof text)) return 0;
+    /* A timer that ran off while the list was made is perhaps not in it, but whom it woke is runnable now. */
+    if (others_run()) return 0;
+    struct expiries first = first_expiries(text);
+    uint64_t monotonic = clock_ns(CLOCK_MONOTONIC), now = now_ns();
+    /* The kernel makes the list timer by timer, by number: one that runs off meanwhile, be it the tick, moves the
+     * others up, and the next of them is left out. Such a list is not believed. */
+    if (first.any <= monotonic) continue;
+    return first.waking == UINT64_MAX ? UINT64_MAX : now + (first.waking - monotonic);
+  }
+  return 0;
 }
