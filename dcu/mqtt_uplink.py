@@ -91,6 +91,17 @@ class MqttOptions:
     retry_max_s: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A message that paho has not been given yet; `message_id` is what `publish` returned for it."""
+
+    message_id: int
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+
+
 class _ReadySocketClient(mqtt.Client):
     """paho's client, given its socket instead of opening one."""
 
@@ -124,6 +135,8 @@ class MqttUplink:
         self._accepted: asyncio.Future[None] = loop.create_future()
         self._is_connected = False
         self._is_stopping = False
+        self._may_send = False
+        self._held: list[_Message] = []
         self._next_id = 1
         self._ids: dict[int, int] = {}  # packet identifier of paho: id that publish gave
         self._confirmed_early: list[int] = []
@@ -184,6 +197,7 @@ class MqttUplink:
     def stop(self) -> None:
         self._end()
         if self._is_connected:
+            self._hand_over()
             self._client.disconnect()
             self._client.loop_write()
         self._close_socket()
@@ -202,17 +216,31 @@ class MqttUplink:
             self._client.subscribe(topic_filter, qos)
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
-        message_id = self._next_id
+        message = _Message(self._next_id, topic, payload, qos, retain)
         self._next_id += 1
-        info = self._client.publish(topic, payload, qos, retain)
+        self._held.append(message)
+        if self._may_send or self._client.socket() is None:
+            self._hand_over()
+        return message.message_id
+
+    def _hand_over(self) -> None:
+        """Give paho what was held.
+
+        Between CONNECT and the end of `on_connect` paho would send it at once, before all that it still has from
+        before: those would be overtaken.
+        """
+        while self._held:
+            self._publish(self._held.pop(0))
+
+    def _publish(self, message: _Message) -> None:
+        info = self._client.publish(message.topic, message.payload, message.qos, message.retain)
         if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):
             raise LocalProtocolError(f"the MQTT client refused a message: {mqtt.error_string(info.rc)}")
         if info.mid in self._confirmed_early:
             self._confirmed_early.remove(info.mid)
-            self._loop.call_soon(self._confirm, message_id)
-        elif qos > 0 or info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._ids[info.mid] = message_id
-        return message_id
+            self._loop.call_soon(self._confirm, message.message_id)
+        elif message.qos > 0 or info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._ids[info.mid] = message.message_id
 
     # connecting
 
@@ -342,8 +370,9 @@ class MqttUplink:
         if self._misc is not None:
             self._misc.cancel()
             self._misc = None
-        self._is_connected = False
+        self._is_connected = self._may_send = False
         self._client.drop_connection()
+        self._hand_over()
 
     def _end(self) -> None:
         self._is_stopping = True
@@ -365,9 +394,16 @@ class MqttUplink:
                 client.subscribe(topic_filter, qos)
         if self._listener is not None and not self._is_stopping:
             self._listener.connected(flags.session_present)
+        self._loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        """paho has sent again what the broker never confirmed: what came meanwhile may follow."""
+        if self._is_connected:
+            self._may_send = True
+            self._hand_over()
 
     def _on_disconnect(self, _client: mqtt.Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        self._is_connected = False
+        self._is_connected = self._may_send = False
         self._lose(f"connection lost: {reason}")
 
     def _lose(self, reason: str) -> None:

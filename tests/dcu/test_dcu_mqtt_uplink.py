@@ -228,6 +228,43 @@ def test_an_absent_broker_is_reported_and_tried_again_without_blocking() -> None
     asyncio.run(body())
 
 
+def test_what_is_said_while_the_broker_still_answers_connect_overtakes_nothing() -> None:
+    """paho would send it at once, and what it has from before only with the CONNACK."""
+    stream = bytearray()
+
+    async def main() -> None:
+        connecting, answer, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1024)
+            connecting.set()
+            await answer.wait()
+            writer.write(bytes.fromhex("20020000"))
+            while data := await reader.read(1024):
+                stream.extend(data)
+            writer.close()
+            await writer.wait_closed()
+            ended.set()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        link = uplink(server.sockets[0].getsockname()[1], "dcu")
+        link.publish("t", b"first")
+        link.start(Heard().listener())
+        await connecting.wait()
+        link.publish("t", b"second")
+        answer.set()
+        await until(lambda: link.is_connected)
+        link.publish("t", b"third")
+        await until(lambda: b"third" in stream)
+        link.abort()
+        await ended.wait()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())
+    assert sorted((b"third", b"second", b"first"), key=stream.index) == [b"first", b"second", b"third"]
+
+
 def test_a_silent_peer_does_not_stop_the_loop() -> None:
     async def body() -> None:
         with socket.socket() as silent:
