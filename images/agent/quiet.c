@@ -12,8 +12,6 @@
 
 #include "agent.h"
 
-enum { MOST_READINGS = 4 };
-
 #ifndef LOAD_FILE
 #define LOAD_FILE "/proc/loadavg"
 #endif
@@ -52,12 +50,14 @@ static bool is_kernel_s(const char *line) {
   return strstr(line, ", tick_sched_timer,") || strstr(line, ", sched_rt_period_timer,");
 }
 
+/* On CLOCK_MONOTONIC; UINT64_MAX where there is none. A timer may run off from its first expiry on, and does by its last. */
 struct expiries {
-  uint64_t waking; /* the first that wakes a process; UINT64_MAX where there is none */
-  uint64_t any;    /* the first of all; 0 where the list is not understood */
+  uint64_t waking; /* the first expiry of those that wake a process */
+  uint64_t any;    /* the last expiry of whichever is next */
 };
 
-/* Of the list, on CLOCK_MONOTONIC. */
+static uint64_t monotonic_of(uint64_t expiry, uint64_t offset) { return expiry < offset ? 0 : expiry - offset; }
+
 static struct expiries first_expiries(char *text) {
   struct expiries first = {UINT64_MAX, UINT64_MAX};
   uint64_t offset = 0;
@@ -69,9 +69,10 @@ static struct expiries first_expiries(char *text) {
     } else if (!strncmp(line, " #", 2) && strchr(line, '<')) {
       wakes = !is_kernel_s(line);
     } else if (!strncmp(line, " # expires at ", 14)) {
-      uint64_t expiry = strtoull(line + 14, NULL, 10);
-      expiry = expiry < offset ? 0 : expiry - offset;
-      if (expiry < first.any) first.any = expiry;
+      char *dash;
+      uint64_t expiry = monotonic_of(strtoull(line + 14, &dash, 10), offset);
+      uint64_t limit = *dash == '-' ? monotonic_of(strtoull(dash + 1, NULL, 10), offset) : expiry;
+      if (limit < first.any) first.any = limit;
       if (wakes && expiry < first.waking) first.waking = expiry;
       wakes = false;
     } else if (!strncmp(line, "Tick Device", 11)) {
@@ -81,26 +82,20 @@ static struct expiries first_expiries(char *text) {
   return first;
 }
 
-static bool read_timers(char *text, size_t room) {
-  ssize_t size = 0, more;
-  while ((more = pread(timers_file, text + size, room - 1 - size, size)) > 0) size += more;
-  text[size] = 0;
-  return size > 0 && (size_t)size < room - 1;
-}
-
 uint64_t quiet_until_ns(void) {
   static char text[64 * 1024];
   if (others_run()) return 0;
-  for (int reading = 0; reading < MOST_READINGS; reading++) {
-    if (!read_timers(text, sizeof text)) return 0;
-    /* A timer that ran off while the list was made is perhaps not in it, but whom it woke is runnable now. */
-    if (others_run()) return 0;
-    struct expiries first = first_expiries(text);
-    uint64_t monotonic = clock_ns(CLOCK_MONOTONIC), now = now_ns();
-    /* The kernel makes the list timer by timer, by number: one that runs off meanwhile, be it the tick, moves the
-     * others up, and the next of them is left out. Such a list is not believed. */
-    if (first.any <= monotonic) continue;
-    return first.waking == UINT64_MAX ? UINT64_MAX : now + (first.waking - monotonic);
-  }
-  return 0;
+  ssize_t size = 0, more;
+  while ((more = pread(timers_file, text + size, sizeof text - 1 - size, size)) > 0) size += more;
+  if (size <= 0 || (size_t)size >= sizeof text - 1) return 0;
+  text[size] = 0;
+  /* A timer that ran off while the list was made is perhaps not in it, but whom it woke is runnable now. */
+  if (others_run()) return 0;
+  struct expiries first = first_expiries(text);
+  uint64_t monotonic = clock_ns(CLOCK_MONOTONIC), now = now_ns();
+  /* The kernel makes the list timer by timer, by number: one that runs off meanwhile, be it the tick, moves the others
+   * up, and the next of them is left out. Such a list is not believed; nor is it made again, which would take so long
+   * that what the host delivers is late. */
+  if (first.any <= monotonic || first.waking <= monotonic) return 0;
+  return first.waking == UINT64_MAX ? UINT64_MAX : now + (first.waking - monotonic);
 }

@@ -45,7 +45,7 @@ def promise(tmp_path_factory: pytest.TempPathFactory) -> Promise:
     return ask
 
 
-def _timer_list(*timers: tuple[str, int], offset_ns: int = 0) -> str:
+def _timer_list(*timers: tuple[str, int], offset_ns: int = 0, slack_ns: int = 50_000) -> str:
     """The kernel's list with `timers`: function and expiry (ns, CLOCK_MONOTONIC), on a clock that is ahead of it."""
     lines = [
         "Timer List Version: v0.9",
@@ -58,7 +58,7 @@ def _timer_list(*timers: tuple[str, int], offset_ns: int = 0) -> str:
     for number, (function, expiry_ns) in enumerate(timers):
         at_ns = expiry_ns + offset_ns
         lines.append(f" #{number}: <58e4b33d>, {function}, S:01")
-        lines.append(f" # expires at {at_ns}-{at_ns + 50_000} nsecs [in 1 to 2 nsecs]")
+        lines.append(f" # expires at {at_ns}-{at_ns + slack_ns} nsecs [in 1 to 2 nsecs]")
     return "\n".join([*lines, "", "Tick Device: mode:     1", ""])
 
 
@@ -89,6 +89,12 @@ def test_a_list_during_which_a_timer_ran_off_is_not_believed(promise: Promise) -
         ("tick_sched_timer", _in(-0.0001)), ("tick_sched_timer", _in(500)), ("hrtimer_wakeup", _in(1000))
     )
     assert promise(_ALONE, timers) == 0
+
+
+def test_a_timer_that_may_still_wait_does_not_spoil_the_list(promise: Promise) -> None:
+    """One that the kernel may put off by as much as it likes: due since a moment, and not yet run off."""
+    timers = _timer_list(("sched_rt_period_timer", _in(-0.1)), ("hrtimer_wakeup", _in(1000)), slack_ns=500 * _NS)
+    assert _promised_s(promise(_ALONE, timers)) == pytest.approx(1000, abs=100)
 
 
 def test_timers_of_the_kernel_alone_wake_nobody(promise: Promise) -> None:
