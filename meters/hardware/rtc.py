@@ -6,9 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meters.hardware.world import World
+from protocols.errors import BadInputError
 
 EPOCH_UTC_S = 946_684_800.0
 """2000-01-01T00:00:00Z, where the counter starts after it has lost both supplies."""
+
+LAST_UTC_S = 4_102_444_799.0
+"""2099-12-31T23:59:59Z, as far as its two digits of a year go."""
+COLDEST_C, HOTTEST_C = -100.0, 200.0
+"""Beyond any bench: a fork of quartz has no parabola there."""
 
 _YEAR_S = 365.25 * 86_400
 
@@ -102,19 +108,35 @@ class Rtc:
         return self._temperature_c
 
     def set_temperature(self, temperature_c: float) -> None:
+        """Raises BadInputError below COLDEST_C and above HOTTEST_C."""
+        if not COLDEST_C <= temperature_c <= HOTTEST_C:
+            raise BadInputError(
+                f"a temperature lies between {COLDEST_C:g} and {HOTTEST_C:g} degrees Celsius, not {temperature_c:g}",
+                key="temperature_c",
+            )
         self._count()
         self._temperature_c = temperature_c
         self._moved()
 
     def advance(self, seconds: float) -> None:
-        """Move the counter by `seconds`, behind the firmware's back."""
+        """Move the counter by `seconds`, behind the firmware's back. Raises BadInputError as `set` does."""
         self._count()
-        self._counter_s += seconds
-        self._moved()
+        self._put(self._counter_s + seconds, "seconds")
 
     def set(self, utc_s: float) -> None:
-        """Put the counter at `utc_s`, behind the firmware's back; validity stays."""
+        """Put the counter at `utc_s`, behind the firmware's back; validity stays.
+
+        Raises BadInputError before EPOCH_UTC_S and after LAST_UTC_S: the counter does not go there.
+        """
         self._count()
+        self._put(utc_s, "utc_s")
+
+    def _put(self, utc_s: float, key: str) -> None:
+        if not EPOCH_UTC_S <= utc_s <= LAST_UTC_S:
+            raise BadInputError(
+                f"the clock's counter goes from {EPOCH_UTC_S:.0f} (2000) to {LAST_UTC_S:.0f} (2099), not to {utc_s:g}",
+                key=key,
+            )
         self._counter_s = utc_s
         self._moved()
 

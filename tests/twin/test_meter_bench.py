@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meters.keys import MeterKeys
@@ -160,13 +160,21 @@ def test_junk_is_answered_with_an_error_or_not_at_all(line: bytes) -> None:
         assert all("error" in item for item in (found if isinstance(found, list) else [found]))
 
 
-@given(st.sampled_from(["rtc.set_temperature", "metrology.set_voltage", "flash.erase_count"]), json_values)
+_NUMBERED = ["rtc.set_temperature", "rtc.set", "rtc.advance", "metrology.set_voltage", "flash.erase_count"]
+
+
+@given(st.sampled_from(_NUMBERED), json_values)
+@example("rtc.set_temperature", [1.3407807929942597e154])
+@example("rtc.set", [1e300])
+@example("rtc.advance", [-1e300])
+@example("metrology.set_voltage", [1, 1e300])
 def test_junk_as_values_never_raises(method: str, params: object) -> None:
     line = RPC.answer(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode())
     assert line is not None
     json.loads(line)
     METER.metrology.set_voltage(1, None)
     METER.rtc.set_temperature(25.0)
+    METER.rtc.advance(-METER.rtc.offset_s)
 
 
 @pytest.mark.parametrize("text", ["udp://127.0.0.1:0", "hdlc:PTY", "127.0.0.1:5", "tcp://127.0.0.1", ""])

@@ -105,7 +105,7 @@ def shell(
 ) -> None:
     """A shell on the concentrator's console. Ctrl-] ends it, and cuts the power.
 
-    With -c, what the command says goes to stdout, and `twin` ends with 1 if it failed in the guest.
+    With -c, what the command says goes to stdout, and `twin` ends with 1 if it failed there.
     """
     from images.dcu.build import Vendor
 
@@ -114,8 +114,8 @@ def shell(
     emulated = _prepared(people(), Vendor(kernel, dtb, modules))
     status = asyncio.run(_shell(emulated, command, cold=cold, card=card))
     if status:
-        people().print(f"[red]the command ended with {status} in the guest[/]")
-        raise typer.Exit(status)
+        people().print(f"[red]the command ended with status {status} on the concentrator[/]")
+        raise typer.Exit(1)
 
 
 def _prepared(console: Console, vendor: Vendor | None = None, renew: bool = False) -> Emulated:
