@@ -58,7 +58,9 @@ class Routing:
                 address, eui64, self, core.profile, core.rng, core.counters, start_count=core.config.start_count
             )
         else:
-            self._router = RplRouter(self, neighbours, core.profile, core.rng, core.counters)
+            self._router = RplRouter(
+                self, neighbours, core.profile, core.rng, core.counters, start_count=core.config.start_count
+            )
             neighbours.is_needed = self._router.is_needed
             neighbours.on_evicted = lambda eui64: self._forget(eui64)
 

@@ -13,6 +13,8 @@ from mesh_strategies import PREFIX
 
 from protocols.mesh.ipv6 import interface_identifier
 from protocols.mesh.neighbours import NeighbourTable
+from protocols.mesh.rpl import lollipop
+from protocols.mesh.rpl.dao_sender import DaoSender
 from protocols.mesh.rpl.messages import (
     INFINITE_RANK,
     Dao,
@@ -209,6 +211,43 @@ def test_a_restarted_node_is_reported_as_such_once() -> None:
         take(root, dao(1, 0, sequence=77, path_sequence=240), 60.0)
     take(root, dao(1, 0, sequence=78, path_sequence=241), 70.0)
     assert port.log == [("reachable", node(1), 1, True)]
+
+
+@pytest.mark.requirement("UC-I.4")
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(0, 400), st.integers(0, 15))
+def test_a_restart_is_seen_however_many_daos_the_root_has_missed(
+    start_count: int, starts: int, sent_before: int, missed: int
+) -> None:
+    """Of the life before it has heard all, of the present one not the first: by its path sequence that could go on."""
+    lives = [DaoSender(BENCH, random.Random(1), start_count=count) for count in (start_count, start_count + starts)]
+    for sender, count in zip(lives, (sent_before, missed), strict=True):
+        for _ in range(count + 1):
+            _advance(sender)
+    root, port = make_root()
+    take(root, dao(1, 0, sequence=lives[0].sequence, path_sequence=lives[0].path_sequence))
+    take(root, dao(1, 0, sequence=lives[1].sequence, path_sequence=lives[1].path_sequence), 60.0)
+    _advance(lives[1])
+    take(root, dao(1, 0, sequence=lives[1].sequence, path_sequence=lives[1].path_sequence), 70.0)
+    assert port.log == [("reachable", node(1), 1, False), ("reachable", node(1), 1, True)]
+
+
+def _advance(sender: DaoSender) -> None:
+    """Another DAO of this life."""
+    sender.sequence = lollipop.increment(sender.sequence)
+    sender.path_sequence = lollipop.increment(sender.path_sequence)
+
+
+@pytest.mark.requirement("UC-I.4")
+def test_a_restart_is_reported_when_the_parents_of_the_life_before_make_no_loop_any_more() -> None:
+    root, port = make_root()
+    take(root, dao(1, 0, sequence=1, path_sequence=240))
+    take(root, dao(2, 1, sequence=1, path_sequence=240))
+    port.log.clear()
+    # Both restart; now node 2 is nearer to the root. What the root knows of it still leads over node 1.
+    take(root, dao(1, 2, sequence=38, path_sequence=240), 60.0)
+    assert port.log == []
+    take(root, dao(2, 0, sequence=38, path_sequence=240), 61.0)
+    assert port.log == [("reachable", node(1), 2, True), ("reachable", node(2), 1, True)]
 
 
 def test_a_route_that_is_not_refreshed_expires() -> None:

@@ -13,6 +13,9 @@ _BACKOFF_DOUBLINGS_MAX = 5
 _HOLD_DOUBLINGS_MAX = 4
 _CALM_WAITS = 16
 """Acknowledgement waits without a new DAO after which a node's parents count as settled."""
+_CIRCLE = 128
+_LIFE_LEAP = 37
+"""Between the first DAO sequences of two lives: odd, so that 128 lives in a row begin at different ones."""
 
 
 class DaoState(enum.Enum):
@@ -34,14 +37,18 @@ class DaoOutcome(enum.Enum):
 
 
 class DaoSender:
-    """Sequence numbers and deadlines of one router's DAOs. A repeated DAO keeps both its numbers."""
+    """Sequence numbers and deadlines of one router's DAOs. A repeated DAO keeps both its numbers.
 
-    def __init__(self, profile: TimersProfile, rng: random.Random) -> None:
+    `start_count` is how often the device has started; it sets where the DAO sequence begins, by which the root sees a
+    restart. One that does not count its starts (0) begins anywhere.
+    """
+
+    def __init__(self, profile: TimersProfile, rng: random.Random, *, start_count: int = 0) -> None:
         self._profile = profile
         self._rng = rng
         self.state = DaoState.IDLE
         self.deadline: float | None = None
-        self.sequence = rng.randrange(128)
+        self.sequence = start_count * _LIFE_LEAP % _CIRCLE if start_count else rng.randrange(_CIRCLE)
         self.path_sequence = lollipop.INITIAL - 1
         self._retries = 0
         self._failures = 0

@@ -26,8 +26,6 @@ from protocols.mesh.trickle import Trickle
 _VERSION_LEAP = 8
 """Versions that one start may use up: a restarted root's first one is newer than those of its life before."""
 _CIRCLE = 128
-_OVERTAKING_S = 5.0
-"""How long a DAO may wait for retries while a later one passes it. No node restarts and joins again so fast."""
 
 
 class RplRoot:
@@ -202,7 +200,7 @@ class RplRoot:
     def _learn(self, eui64: bytes, entry: RouteEntry | None, dao: Dao, now: float) -> None:
         first = dao.transits[0]
         sequence = first.path_sequence
-        has_restarted = entry is not None and _has_restarted(entry, dao, now)
+        has_restarted = entry is not None and _has_restarted(entry, dao)
         if entry is not None and not has_restarted and lollipop.is_newer(entry.path_sequence, sequence):
             self._counters["dao_stale"] += 1
             return
@@ -217,36 +215,33 @@ class RplRoot:
             parents=tuple(eui64_of(transit.parent) for transit in ordered),
             path_sequence=sequence,
             dao_sequence=dao.sequence,
-            learnt_at=now,
             expires_at=float("inf") if forever else now + lifetime_s,
             is_reported=entry is not None and entry.is_reported,
+            has_restarted=has_restarted or (entry is not None and entry.has_restarted),
             suspect_since=None if entry is None else entry.suspect_since,
         )
         self._table.put(learnt)
         if not forever:
             heapq.heappush(self._expiries, (learnt.expires_at, eui64))
-        if learnt.is_reported and has_restarted:
-            self._report(learnt, restarted=True)
-        elif not learnt.is_reported:
+        if learnt.has_restarted or not learnt.is_reported:
             self._unreported.add(eui64)
         self._update_reachability()
 
-    def _report(self, entry: RouteEntry, *, restarted: bool) -> None:
-        route = self._table.route(entry.eui64)
-        if route is not None:
-            entry.is_reported = True
-            entry.suspect_since = None
-            self._port.node_reachable(entry.eui64, len(route), restarted)
-
     def _update_reachability(self) -> None:
-        """Report those whose chain to the root has become whole."""
+        """Report those whose chain to the root has become whole, and who restarted.
+
+        A restart may have to wait for its chain: after a blackout, parents of the life before can make a loop.
+        """
         for eui64 in sorted(self._unreported):
             entry = self._table.get(eui64)
             if entry is None:
                 self._unreported.discard(eui64)
-            elif self._table.route(eui64) is not None:
+            elif (route := self._table.route(eui64)) is not None:
                 self._unreported.discard(eui64)
-                self._report(entry, restarted=False)
+                has_restarted, entry.has_restarted = entry.has_restarted, False
+                entry.is_reported = True
+                entry.suspect_since = None
+                self._port.node_reachable(eui64, len(route), has_restarted)
 
     def _expire(self, eui64: bytes, now: float) -> None:
         entry = self._table.get(eui64)
@@ -306,15 +301,13 @@ class RplRoot:
             self.request_refresh(now)
 
 
-def _has_restarted(entry: RouteEntry, dao: Dao, now: float) -> bool:
+def _has_restarted(entry: RouteEntry, dao: Dao) -> bool:
     """Whether the node that sent `dao` has begun to count anew since the DAO of `entry`.
 
-    A DAO that was overtaken on its way has smaller numbers too, but comes soon after the other.
+    Within one life DAO and path sequence go on together, be a DAO repeated, lost, or overtaken by a later one. The path
+    sequence begins at the same value in every life, the DAO sequence does not (`DaoSender`): so a life in which the
+    root has missed the first DAOs is told from the one before, too.
     """
     known, sequence = entry.path_sequence, dao.transits[0].path_sequence
-    if not lollipop.is_restarted(sequence):
-        return False
-    if not lollipop.is_restarted(known):
-        return True
-    was_overtaken = now - entry.learnt_at < _OVERTAKING_S and lollipop.is_newer(entry.dao_sequence, dao.sequence)
-    return not was_overtaken and (sequence < known or (sequence == known and dao.sequence != entry.dao_sequence))
+    went_on = (dao.sequence - entry.dao_sequence) % _CIRCLE == (sequence - known) % _CIRCLE
+    return lollipop.is_restarted(sequence) and not went_on

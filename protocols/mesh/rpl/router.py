@@ -42,13 +42,15 @@ class RplRouter:
         profile: TimersProfile,
         rng: random.Random,
         counters: Counter[str],
+        *,
+        start_count: int = 0,
     ) -> None:
         self._port = port
         self._neighbours = neighbours
         self._profile = profile
         self._rng = rng
         self._counters = counters
-        self._dao = DaoSender(profile, rng)
+        self._dao = DaoSender(profile, rng, start_count=start_count)
         self._reset_dodag()
         self._solicitation = Solicitation(profile, rng)
         self._poison_again = False

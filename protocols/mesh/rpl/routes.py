@@ -17,11 +17,12 @@ class RouteEntry:
     path_sequence: int
     dao_sequence: int
     expires_at: float
-    learnt_at: float = 0.0
     failed_parents: set[bytes] = field(default_factory=set)
     """Parents that did not get through to the node since that DAO."""
     is_reported: bool = False
     """Whether the node counts as reachable."""
+    has_restarted: bool = False
+    """Whether it has begun to count anew since it was last reported."""
     suspect_since: float | None = None
 
 
