@@ -75,7 +75,8 @@ class RigGrid:
         self._dcu = dcu
         self._clock = clock
         self._trace = trace
-        self._began_s = clock.utc_s()
+        self.began_s = clock.utc_s()
+        """Where the inverters' own times are zero, in UTC seconds."""
         self._starved: dict[str, float] = {}
         self._flows_since: dict[str, float] = {}
         self._told = dict.fromkeys(feeder.plants, 0)
@@ -243,9 +244,9 @@ class RigGrid:
         """The last trip came while the meter's switch was closed, and voltage and frequency were within the code."""
         since_s = self._flows_since.get(name)
         trips = [record.at_s for record in inverter.events if record.event is DerEvent.TRIP]
-        if since_s is None or not trips or self._began_s + trips[-1] <= since_s:
+        if since_s is None or not trips or self.began_s + trips[-1] <= since_s:
             return False
-        tripped_s = self._began_s + trips[-1] - _BEFORE_TRIP_S
+        tripped_s = self.began_s + trips[-1] - _BEFORE_TRIP_S
         within = self.code.low_pu <= self.feeder.voltage_v(name, tripped_s) / self.feeder.nominal_v <= self.code.high_pu
         return within and self.code.allows_hz(self.feeder.supply.at(tripped_s).hz)
 

@@ -128,7 +128,7 @@ async def plants_enter_service(rig: Rig, record: Record) -> None:
     """From when their meters got mains: after the delay, along the ramp, and not before."""
     _need_virtual(rig)
     inverters = rig.grid.inverters
-    began_s = rig.clock.utc_s() - rig.clock.now()
+    zero_s = rig.clock.utc_s() - rig.clock.now()
     longest_s = max(item.settings.enter.delay_s + item.settings.enter.ramp_s for item in inverters.values())
     done = await rig.until(
         lambda: all(item.state is DerState.RUNNING for item in inverters.values()), timeout_s=longest_s + 300.0
@@ -136,9 +136,9 @@ async def plants_enter_service(rig: Rig, record: Record) -> None:
     record.measure("all in service", done, limit=equals(True))
     waits = []
     for name, item in inverters.items():
-        powered_s = began_s + rig.meter(name).settings.installed_at_s
+        powered_s = zero_s + rig.meter(name).settings.installed_at_s
         entered = [event.at_s for event in item.events if event.after is DerState.RAMPING]
-        waits.append(began_s + entered[0] - powered_s if entered else -1.0)
+        waits.append(rig.grid.began_s + entered[0] - powered_s if entered else -1.0)
     delay_s = max(item.settings.enter.delay_s for item in inverters.values())
     record.measure("shortest wait between mains and export", min(waits), unit="s", limit=at_least(delay_s))
     record.measure("longest wait between mains and export", max(waits), unit="s", limit=at_most(delay_s + 2.0))
