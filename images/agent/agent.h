@@ -51,6 +51,12 @@ void uplink_deliver(enum event event, unsigned connection, const void *data, siz
 bool uplink_flush(void);
 void uplink_reset(void); /* another host: connections of the old one are cut */
 
+/* network.c: an interface whose packets the simulator carries */
+bool network_begin(void);
+size_t network_poll(struct pollfd *polled);
+bool network_collect(const struct pollfd *polled, size_t count, struct message *into);
+void network_deliver(const void *packet, size_t size);
+
 /* quiet.c: when a process of the guest runs next */
 bool quiet_begin(void);
 uint64_t quiet_until_ns(void); /* 0 where one runs now, or where it is not known */

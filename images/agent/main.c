@@ -1,7 +1,7 @@
 /* The lock-step agent: runs in the concentrator's guest, and meets the simulator by semihosting.
  *
- * It is what the daemon's serial lines and its way to the broker end at. At each meeting it hands over what the guest
- * has sent, and is given what it receives and how far it may run; see docs/dev/lockstep.md.
+ * It is what the daemon's serial lines, its ways to the broker and its network end at. At each meeting it hands over
+ * what the guest has sent, and is given what it receives and how far it may run; see docs/dev/lockstep.md.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -38,19 +38,36 @@ static void sleep_until(uint64_t time_ns) {
   }
 }
 
+/* How many descriptors are polled, and from which on they are not the lines' but of the part so named. */
+struct watched {
+  size_t uplink, network, count;
+};
+
+static struct watched watch(struct pollfd *polled) {
+  struct watched watched = {.uplink = lines_poll(polled)};
+  watched.network = watched.uplink + uplink_poll(polled + watched.uplink);
+  watched.count = watched.network + network_poll(polled + watched.network);
+  return watched;
+}
+
+static bool take(const struct pollfd *polled, struct watched watched, struct message *into) {
+  bool any = lines_collect(polled, watched.uplink, into);
+  any |= uplink_collect(polled + watched.uplink, watched.network - watched.uplink, into);
+  return any | network_collect(polled + watched.network, watched.count - watched.network, into);
+}
+
 /* Put what came into a report. Whether anything did; waits for it until `until_ns`. */
 static bool collect(struct message *into, uint64_t until_ns) {
   struct pollfd polled[MAX_POLLED];
   for (;;) {
     bool is_flushed = lines_flush() & uplink_flush();
-    size_t of_lines = lines_poll(polled), count = of_lines + uplink_poll(polled + of_lines);
+    struct watched watched = watch(polled);
     uint64_t now = now_ns();
     struct timespec left = now < until_ns ? next_sleep(until_ns - now) : as_timespec(0);
-    int ready = ppoll(polled, count, &left, NULL);
+    int ready = ppoll(polled, watched.count, &left, NULL);
     if (ready < 0 && errno != EINTR) return false;
     if (ready > 0) {
-      bool any = lines_collect(polled, of_lines, into) | uplink_collect(polled + of_lines, count - of_lines, into);
-      if (any) return true;
+      if (take(polled, watched, into)) return true;
       if (!is_flushed) continue;
     }
     if (now_ns() >= until_ns) return false;
@@ -59,7 +76,7 @@ static bool collect(struct message *into, uint64_t until_ns) {
 
 static bool has_output(void) {
   struct pollfd polled[MAX_POLLED];
-  size_t of_lines = lines_poll(polled), count = of_lines + uplink_poll(polled + of_lines);
+  size_t count = watch(polled).count;
   for (size_t i = 0; i < count; i++) polled[i].events = POLLIN;
   return poll(polled, count, 0) > 0;
 }
@@ -74,6 +91,8 @@ static void deliver(const struct message *from, size_t fixed_bytes) {
     if (record.size_bytes > (size_t)(limit - place)) return;
     if (record.channel == CHANNEL_SATELLITE || record.channel == CHANNEL_CELLULAR)
       uplink_deliver(record.event, record.connection, place, record.size_bytes);
+    else if (record.channel == CHANNEL_NETWORK)
+      network_deliver(place, record.size_bytes);
     else if (record.event == EVENT_DATA)
       lines_deliver(record.channel, place, record.size_bytes);
     place += record.size_bytes;
@@ -186,7 +205,7 @@ static int serve(void) {
 }
 
 int main(void) {
-  if (!quiet_begin() || !lines_begin() || !uplink_begin()) return perror("lockstep: lines"), 1;
+  if (!quiet_begin() || !lines_begin() || !uplink_begin() || !network_begin()) return perror("lockstep: lines"), 1;
   pid_t child = fork();
   if (child < 0) return perror("lockstep"), 1;
   return child == 0 ? serve() : 0;

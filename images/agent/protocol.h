@@ -6,7 +6,7 @@
 #pragma once
 #include <stdint.h>
 
-enum { PROTOCOL_MAGIC = 0x4c54414f /* "OATL" */, PROTOCOL_VERSION = 1 };
+enum { PROTOCOL_MAGIC = 0x4c54414f /* "OATL" */, PROTOCOL_VERSION = 2 };
 enum { MESSAGE_BYTES = 64 * 1024 };
 
 enum kind {
@@ -27,6 +27,7 @@ enum channel {
   CHANNEL_SATELLITE, /* connections to port 1883 of the loopback interface */
   CHANNEL_CELLULAR,  /* connections to port 1884 */
   CHANNEL_TRACE,     /* what the daemon writes into its trace file */
+  CHANNEL_NETWORK,   /* IP packets of the interface lockstep0, each in one record */
 };
 
 enum event { EVENT_DATA, EVENT_OPEN, EVENT_CLOSE, EVENT_NOTE, EVENT_ENTROPY };

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from twin.rigs.lockstep.pipes import GuestGoneError, GuestSilentError
-from twin.rigs.lockstep.protocol import NEVER_NS, Channel, Event, Grant, Hello, Message, Record, Report, Welcome
+from twin.rigs.lockstep.protocol import (
+    NEVER_NS,
+    VERSION,
+    Channel,
+    Event,
+    Grant,
+    Hello,
+    Message,
+    Record,
+    Report,
+    Welcome,
+)
 
 WAKES_LATE_NS = 80_000
 
@@ -20,7 +31,7 @@ class ScriptedGuest:
     boots_at_ns: int = 0
     reacts_ns: int = 3_000_000
     speaks: dict[int, bytes] = field(default_factory=dict)
-    version: int = 1
+    version: int = VERSION
     ends_at_ns: int = NEVER_NS
     hangs_at_ns: int = NEVER_NS
     hangs_idly: bool = False

@@ -44,11 +44,11 @@ script:
 """
 _CLOCK = """\
 scenario: guest-clock
-title: The clock of the emulated concentrator, by GPS
+title: The clock of the emulated concentrator, by GPS and PTP
 about: A crystal that is off by 18 ppm.
 start: 2026-06-30T20:00:00Z
 timers: bench
-dcu: {id: IHM4000-0001, position: [0, 0], gps: true, oscillator_ppm: 18}
+dcu: {id: IHM4000-0001, position: [0, 0], gps: true, ptp: true, oscillator_ppm: 18}
 capture: false
 meters:
   - {name: A, serial: IHM5000001, position: [150, 0]}
@@ -56,6 +56,10 @@ script:
   - {step: join, title: the meter joins}
   - {step: register, title: the meter is registered, needs: [the meter joins]}
   - {step: clock-is-disciplined, title: the clock is disciplined, with: {settle_s: 420}}
+  - step: ptp-takes-over
+    title: PTP takes over from GPS
+    with: {seconds: 60}
+    needs: [the clock is disciplined]
 """
 
 
@@ -126,6 +130,15 @@ def test_arm_daemon_disciplines_a_crystal_that_is_off(clock: Run) -> None:
     assert _measured(clock, "clock-is-disciplined", "the head-end is told of the source") == "gps"
 
 
+@pytest.mark.requirement("UC-VI.1")
+def test_arm_daemon_follows_a_grandmaster_over_its_network_while_gps_is_lost(clock: Run) -> None:
+    assert clock.status == 0, clock.stdout + clock.stderr
+    assert _measured(clock, "ptp-takes-over", "source without GPS") == "ptp"
+    assert _measured(clock, "ptp-takes-over", "largest true offset") < 1.0
+    assert _measured(clock, "ptp-takes-over", "source when the master runs free") == "holdover"
+    assert _measured(clock, "ptp-takes-over", "source when GPS is back") == "gps"
+
+
 @pytest.mark.soak
 @pytest.mark.requirement("UC-VI.1", "UC-VI.3")
 def test_arm_daemon_holds_over_is_not_led_astray_and_counts_a_leap_second(tmp_path: Path) -> None:
@@ -144,7 +157,7 @@ title: One meter, a concentrator with all its devices
 about: Played by a test.
 start: 2026-03-02T16:45:00Z
 timers: bench
-dcu: {id: IHM4000-0001, position: [0, 0], gps: true, modem: true}
+dcu: {id: IHM4000-0001, position: [0, 0], gps: true, ptp: true, modem: true}
 capture: false
 meters:
   - {name: A, serial: IHM5000001, position: [150, 0]}
@@ -193,6 +206,24 @@ def test_guest_s_clock_follows_its_gps_receiver(rig: SyncRig) -> None:
     assert row.source == "gps"
     assert abs(row.offset_s) < 1.5
     assert not row.is_flagged
+
+
+@pytest.mark.requirement("UC-VI.1")
+def test_guest_s_clock_follows_the_grandmaster_while_gps_is_lost(rig: SyncRig) -> None:
+    receiver = rig.rig.equipment.gps
+    assert receiver is not None
+    receiver.lose_fix()
+    assert _is_followed(rig, "ptp")
+    receiver.regain_fix()
+    assert _is_followed(rig, "gps")
+
+
+def _is_followed(rig: SyncRig, source: str) -> bool:
+    for _ in range(int(_PATIENCE_S)):
+        if rig.run(rig.rig.dcu.read_clock()).source == source:
+            return True
+        rig.wait(1.0)
+    return False
 
 
 @pytest.mark.requirement("OSI-5", "NET-5", "HW-3")

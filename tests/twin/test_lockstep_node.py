@@ -18,7 +18,7 @@ from twin.errors import RigError
 from twin.rigs.lockstep.console import ConsoleLog
 from twin.rigs.lockstep.emulator import EmulatorOptions
 from twin.rigs.lockstep.node import LATE_NS, LONGEST_GRANT_S, NS_PER_S, GuestNode, Phase
-from twin.rigs.lockstep.protocol import ENTROPY_BYTES, Channel, Event, Record
+from twin.rigs.lockstep.protocol import ENTROPY_BYTES, VERSION, Channel, Event, Record
 
 OPTIONS = cast(EmulatorOptions, None)
 
@@ -195,7 +195,7 @@ def test_a_paused_guest_s_time_stands_still(tmp_path: Path) -> None:
         (ScriptedGuest(speaks={NS_PER_S: b"x"}, ends_at_ns=NS_PER_S), "ended by itself"),
         (ScriptedGuest(speaks={NS_PER_S: b"x"}, hangs_at_ns=NS_PER_S), "it hangs"),
         (ScriptedGuest(speaks={NS_PER_S: b"x"}, hangs_at_ns=NS_PER_S, hangs_idly=True), "it hangs"),
-        (ScriptedGuest(version=2), "version 2, not 1"),
+        (ScriptedGuest(version=VERSION + 1), f"version {VERSION + 1}, not {VERSION}"),
     ],
     ids=["powers off", "hangs", "hangs idly", "another agent"],
 )

@@ -204,21 +204,25 @@ class PtpLine:
         self._rng = rng
         self._delay_s = delay_s
         self._jitter_s = jitter_s
-        self._receiver: Callable[[bytes], None] | None = None
+        self._receiver: Send | None = None
 
     def send(self, data: bytes, *, is_event: bool) -> None:
         self._later(self._master.received, data, self._back)
 
     def on_datagram(self, callback: Callable[[bytes], None]) -> None:
+        self._receiver = lambda data, _: callback(data)
+
+    def on_port(self, callback: Send) -> None:
+        """For a slave with two ports: it is told which one, too."""
         self._receiver = callback
 
     def _back(self, data: bytes, is_event: bool) -> None:
-        self._later(self.deliver, data)
+        self._later(self.deliver, data, is_event)
 
-    def deliver(self, data: bytes) -> None:
+    def deliver(self, data: bytes, is_event: bool = False) -> None:
         """A datagram reaches the slave, whoever sent it."""
         if self._receiver is not None:
-            self._receiver(data)
+            self._receiver(data, is_event)
 
     def _later(self, callback: Callable[..., None], *arguments: object) -> None:
         timers = self._clock.timers

@@ -13,7 +13,7 @@ from twin.backhaul.link import Backhaul
 from twin.backhaul.modem import Modem
 from twin.backhaul.oscillator import Oscillator
 from twin.backhaul.proxy import BackhaulProxy
-from twin.backhaul.ptp import Grandmaster, PtpLine
+from twin.backhaul.ptp import Grandmaster, PtpLine, UdpGrandmaster
 from twin.clock.clocks import RunClock
 from twin.clock.seeds import Seeds
 from twin.scenarios.schema import DcuSettings, LinkOutage
@@ -32,7 +32,9 @@ class Equipment:
     modem: Modem | None
     ptp: Grandmaster | None
     ptp_line: PtpLine | None
-    """Between the grandmaster and a concentrator in this process."""
+    """Between the grandmaster and a concentrator in this process, or in lock-step with it."""
+    ptp_server: UdpGrandmaster | None
+    """The same grandmaster on ports of the host's loopback interface, for a machine that reaches them."""
     proxies: dict[str, BackhaulProxy]
     """By way, where the broker has a socket."""
 
@@ -62,9 +64,12 @@ async def open_equipment(
     backhaul: Backhaul | None,
     broker_address: tuple[str, int] | None,
     trace: Trace,
+    *,
+    reaches_host: bool = False,
 ) -> AsyncIterator[Equipment]:
     """Build it, switch it on, and off again at the end.
 
+    `reaches_host` says that the concentrator is a machine whose network leads to the host's loopback interface.
     `backhaul` is the satellite link that the broker has already; without one, and with a modem, one is made here.
     """
     timers = clock.timers
@@ -77,7 +82,8 @@ async def open_equipment(
     gps = GpsReceiver(clock, seeds.stream("gps"), trace=trace) if settings.gps else None
     ptp = Grandmaster(clock, trace=trace) if settings.ptp else None
     ptp_line = None if ptp is None else PtpLine(clock, ptp, seeds.stream("ptp"))
-    equipment = Equipment(oscillator, satellite, cellular, gps, modem, ptp, ptp_line, {})
+    ptp_server = UdpGrandmaster(ptp, clock.loop) if ptp is not None and reaches_host else None
+    equipment = Equipment(oscillator, satellite, cellular, gps, modem, ptp, ptp_line, ptp_server, {})
     for outage in outages:
         _plan(equipment, outage, clock)
     if gps is not None:
@@ -88,12 +94,16 @@ async def open_equipment(
                 proxy = BackhaulProxy(link, broker_address, clock.loop)
                 await proxy.start()
                 equipment.proxies[name] = proxy
+        if ptp_server is not None:
+            await ptp_server.start()
         yield equipment
     finally:
         if gps is not None:
             gps.power_off()
         if ptp is not None:
             ptp.stop()
+        if ptp_server is not None:
+            ptp_server.stop()
         for proxy in equipment.proxies.values():
             await proxy.stop()
 

@@ -214,6 +214,7 @@ async def open_rig(
             open_equipment(
                 scenario.dcu, scenario.outages, clock, seeds, broker.backhaul,
                 None if access is None else (access.host, access.port), trace,
+                reaches_host=options.dcu is DcuKind.QEMU and not isinstance(clock, VirtualClock),
             )
         )  # fmt: skip
         dcu: RigDcu | QemuDcu | LockstepDcu
@@ -392,12 +393,14 @@ def _lockstep_dcu(
             parts.dcu_password,
             None if identities is None else identities.dcu_identity(parts.dcu_eui64),
             has_gps=scenario.dcu.gps,
+            has_ptp=scenario.dcu.ptp,
             has_modem=scenario.dcu.modem,
         ),
         connectors={Channel[name.upper()]: way for name, way in broker.dcu_connectors(equipment).items()},
         devices={channel: line for channel, line in lines.items() if line is not None},
         keys=keys,
         trace=trace.of(DCU_NODE),
+        ptp=equipment.ptp_line,
         crystal=None if equipment.oscillator.is_perfect else equipment.oscillator,
     )
 

@@ -18,6 +18,7 @@ from protocols.ports import ByteLink, KeySource, Trace
 from twin.air.air import Air
 from twin.air.radio import Radio
 from twin.backhaul.oscillator import Oscillator
+from twin.backhaul.ptp import PtpLine
 from twin.brokers.transport import Connector
 from twin.clock.clocks import VirtualClock
 from twin.errors import RigError
@@ -26,6 +27,7 @@ from twin.rigs.lockstep.channels import SerialChannel, TraceLines, UplinkChannel
 from twin.rigs.lockstep.console import ConsoleLog
 from twin.rigs.lockstep.costs import COSTS_FILE, Costs
 from twin.rigs.lockstep.emulator import SNAPSHOT, EmulatorOptions, check_emulator
+from twin.rigs.lockstep.network import GRANDMASTER, NetworkChannel
 from twin.rigs.lockstep.node import GuestNode, Phase, Tally
 from twin.rigs.lockstep.protocol import ENTROPY_BYTES, Channel, Record
 from twin.rigs.lockstep.snapshot import ready_card
@@ -69,6 +71,7 @@ def lockstep_provisioning(
     mesh_identity: MeshIdentity | None = None,
     *,
     has_gps: bool = False,
+    has_ptp: bool = False,
     has_modem: bool = False,
 ) -> GuestProvisioning:
     """As in real time, but with the agent's devices, and without TLS: its randomness would be the host's."""
@@ -79,8 +82,11 @@ def lockstep_provisioning(
         "trace_file": f"{DEVICES}/trace",
         "broker": {**made.config["broker"], "host": LOOPBACK},
     }
-    if has_gps:
-        document["time"] = {"gps_device": f"{DEVICES}/gps", "sets_system_clock": True}
+    references: dict[str, Any] = {"gps_device": f"{DEVICES}/gps"} if has_gps else {}
+    if has_ptp:
+        references["ptp"] = {"host": GRANDMASTER}
+    if references:
+        document["time"] = {**references, "sets_system_clock": True}
     if has_modem:
         ways = {channel.name.lower(): {"host": LOOPBACK, "port": port} for channel, port in PORTS.items()}
         document |= {"modem": {"device": f"{DEVICES}/modem"}, "uplink": ways}
@@ -108,10 +114,12 @@ class LockstepDcu(MaintenanceVerbs):
         devices: dict[Channel, ByteLink],
         keys: KeySource,
         trace: Trace,
+        ptp: PtpLine | None = None,
         crystal: Oscillator | None = None,
     ) -> None:
         """`connectors` are the ways to the broker by channel, `devices` what is on the serial lines but the radio.
 
+        `ptp` leads to the grandmaster on the machine's network.
         `trace` is given the events of the daemon's own trace file, at the instants at which it writes them. The
         machine's time runs as `crystal` counts it, or right.
         """
@@ -140,6 +148,7 @@ class LockstepDcu(MaintenanceVerbs):
         serial = (Channel.RADIO, Channel.MAINTENANCE, Channel.GPS, Channel.MODEM, Channel.SHELL, Channel.TRACE)
         self._lines = {channel: SerialChannel(channel, send) for channel in serial}
         self._uplinks = {channel: UplinkChannel(channel, way, send) for channel, way in connectors.items()}
+        self._network = NetworkChannel(ptp, send)
         self._events = TraceLines(trace)
         self._lines[Channel.TRACE].on_data(self._events.add)
         self._maintenance = MaintenanceLine(self._lines[Channel.MAINTENANCE])
@@ -265,6 +274,8 @@ class LockstepDcu(MaintenanceVerbs):
             self._uplinks[record.channel].received(record)
         elif record.channel in self._lines:
             self._lines[record.channel].received(record)
+        elif record.channel is Channel.NETWORK:
+            self._network.received(record)
         else:
             _LOG.error("the guest opened a way that this run does not have: %s", record.channel.name.lower())
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
 MAGIC = 0x4C54414F
-VERSION = 1
+VERSION = 2
 MESSAGE_BYTES = 64 * 1024
 ENTROPY_BYTES = 32
 NEVER_NS = 2**64 - 1
@@ -38,7 +38,8 @@ class Kind(enum.IntEnum):
 
 
 class Channel(enum.IntEnum):
-    """Where bytes go in the guest: serial lines, a shell, the two ways to the broker, the daemon's trace file."""
+    """Where bytes go in the guest: serial lines, a shell, the two ways to the broker, the daemon's trace file,
+    and an interface of which each record is one IP packet."""
 
     AGENT = 0
     RADIO = 1
@@ -49,6 +50,7 @@ class Channel(enum.IntEnum):
     SATELLITE = 6
     CELLULAR = 7
     TRACE = 8
+    NETWORK = 9
 
 
 class Event(enum.IntEnum):

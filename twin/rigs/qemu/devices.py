@@ -24,8 +24,15 @@ def device_sections(equipment: Equipment) -> dict[str, Any]:
         }
         if equipment.modem is not None:
             sections["modem"] = {"device": MODEM_DEVICE, "baud": MODEM_BAUD}
+    references: dict[str, Any] = {}
     if equipment.gps is not None:
-        sections["time"] = {"gps_device": GPS_DEVICE, "gps_baud": GPS_BAUD, "sets_system_clock": True}
+        references |= {"gps_device": GPS_DEVICE, "gps_baud": GPS_BAUD}
+    if equipment.ptp_server is not None:
+        event_port, general_port = equipment.ptp_server.ports
+        host = INTERFACES[SATELLITE][1]
+        references["ptp"] = {"host": host, "event_port": event_port, "general_port": general_port}
+    if references:
+        sections["time"] = {**references, "sets_system_clock": True}
     return sections
 
 
