@@ -104,9 +104,10 @@ class MeshConfig:
     `eui64` is in transmission order of text (most significant byte first), `prefix` the first 8 bytes of the mesh's
     IPv6 addresses. `frame_counter` is the first that this node may send: the host stores it and leaps ahead at each
     start. `start_count` is how often the device has started; the root derives its first versions from it, so that
-    those of a restarted root are newer, and a router its first DAO sequence, by which the root sees the restart. With `credentials` a router proves itself by its certificate and is given the
-    group keys, so that it needs none in `keys`; the root gives out its own, indices 1 to 4, the oldest first.
-    `pan_id` and `prefix` are the root's alone: routers learn them.
+    those of a restarted root are newer, and a router its first DAO sequence, by which the root sees the restart. With
+    `credentials` a router proves itself by its certificate and is given the group keys, so that it needs none in
+    `keys`; the root gives out its own, indices 1 to 4, the oldest first. `pan_id` and `prefix` are the root's alone:
+    routers learn them.
     Raises LocalProtocolError for what does not fit together.
     """
 
