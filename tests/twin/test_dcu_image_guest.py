@@ -24,7 +24,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
 
 @pytest.fixture(scope="module")
 def profile(guest: Guest) -> HardwareProfile:
-    return guest.run(read_profile(guest.machine.console))
+    return guest.run(read_profile(guest.machine.console.run))
 
 
 @pytest.mark.requirement("HW-1")

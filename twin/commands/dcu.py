@@ -86,7 +86,7 @@ def boot(
         from twin.rigs.qemu.hardware import read_profile
 
         async with _running(emulated, cold=cold, card=card) as (machine, ready_s):
-            return ready_s, await read_profile(machine.console)
+            return ready_s, await read_profile(machine.console.run)
 
     ready_s, profile = asyncio.run(main())
     _show(people(), profile, ready_s, "cold boot" if cold else "snapshot")

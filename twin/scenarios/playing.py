@@ -16,6 +16,7 @@ from twin.scenarios import (  # noqa: F401 (registers their steps)
     firmware_steps,
     gps_steps,
     grid_steps,
+    hardware_steps,
     healing_steps,
     mesh_steps,
     protection_steps,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from twin.errors import RigError
-from twin.rigs.qemu.lines import Console
+
+Shell = Callable[[str], Awaitable[str]]
+"""Runs a command in the guest and gives what it said; RigError if it fails."""
 
 _COMMANDS = {
     "machine": "uname -m",
@@ -21,7 +24,8 @@ _COMMANDS = {
     "df": "df -k",
     "mounts": "cat /proc/mounts",
     "interfaces": (
-        "for i in eth0 eth1; do echo $i $(basename $(readlink /sys/class/net/$i/device/driver))"
+        "for i in eth0 eth1; do [ ! -e /sys/class/net/$i/device ] ||"
+        " echo $i $(basename $(readlink /sys/class/net/$i/device/driver))"
         " $(cat /sys/class/net/$i/speed) $(cat /sys/class/net/$i/duplex) $(cat /sys/class/net/$i/operstate); done"
     ),
     "daemon": "ls -l /proc/$(cat /tmp/run/daemon.pid)/cwd",
@@ -77,9 +81,9 @@ class HardwareProfile:
     texts: dict[str, str]
 
 
-async def read_profile(console: Console) -> HardwareProfile:
-    """Ask the guest's shell. Raises RigError where an answer is missing or is not understood."""
-    texts = {name: (await console.run(command)).strip() for name, command in _COMMANDS.items()}
+async def read_profile(shell: Shell) -> HardwareProfile:
+    """Ask the guest. Raises RigError where an answer is missing or is not understood."""
+    texts = {name: (await shell(command)).strip() for name, command in _COMMANDS.items()}
     memory = {name: int(size_kb) * 1024 for name, size_kb in re.findall(r"(\w+):\s+(\d+) kB", texts["memory"])}
     ids = _search(r"Manufacturer ID: 0x(\w+), Chip ID: 0x(\w+)", texts, "nand-log")
     geometry = _search(r"(\d+) MiB, SLC, erase size: (\d+) KiB, page size: (\d+)", texts, "nand-log")
