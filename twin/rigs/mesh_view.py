@@ -34,7 +34,10 @@ class MeshView:
         self._root = root
         self._states: dict[str, str] = {}
         self._parents: dict[str, str | None] = {}
-        self._frames_towards: Counter[bytes] = Counter()
+        self._unicasts: Counter[tuple[bytes, bytes]] = Counter()
+        """Frames by destination and source, as they stand on the air."""
+        self._child_and_parent: set[tuple[str | None, str]] = set()
+        """Every pair that there has been."""
         self.spans: list[StateSpan] = []
         self.channel_airtime_s: defaultdict[int, float] = defaultdict(float)
         """Seconds on the air by channel; what `ALL_CHANNELS` has, each channel has on top."""
@@ -54,8 +57,9 @@ class MeshView:
             layout = layout_of(psdu[0] | psdu[1] << 8)
         except RemoteProtocolError:
             return
-        if layout.destination_at >= 0:
-            self._frames_towards[psdu[layout.destination_at : layout.destination_end]] += 1
+        if layout.destination_at >= 0 and layout.source_at >= 0:
+            destination = psdu[layout.destination_at : layout.destination_end]
+            self._unicasts[destination, psdu[layout.source_at : layout.addresses_end]] += 1
 
     def operational(self, name: str) -> bool:
         return self._states.get(name) == OPERATIONAL
@@ -77,9 +81,17 @@ class MeshView:
             here = above
         return hops
 
-    def frames_towards(self, eui64: bytes) -> int:
-        """Unicast frames sent so far to this link-layer address, acknowledgements included."""
-        return self._frames_towards[eui64[::-1]]
+    def frames_down_to(self, name: str) -> int:
+        """Unicast frames sent so far to this node by those above it: whoever never had it as parent.
+
+        A child's frames to it are the child's own way up, and say nothing of what anybody wants from the node.
+        """
+        return sum(
+            count
+            for (destination, source), count in self._unicasts.items()
+            if self._names.get(destination[::-1]) == name
+            and (self._names.get(source[::-1]), name) not in self._child_and_parent
+        )
 
     def _event(self, kind: str, fields: dict[str, object]) -> None:
         node, at = fields.get("node"), fields["t"]
@@ -106,4 +118,7 @@ class MeshView:
         before = self._parents.get(node)
         if before is not None:
             self.former_parents.setdefault(node, []).append(before)
-        self._parents[node] = self._names.get(bytes.fromhex(parent)) if isinstance(parent, str) else None
+        now = self._names.get(bytes.fromhex(parent)) if isinstance(parent, str) else None
+        self._parents[node] = now
+        if now is not None:
+            self._child_and_parent.add((node, now))

@@ -179,9 +179,9 @@ async def read_unreachable(rig: Rig, record: Record, deadline_s: float = 12.0) -
     record.measure("status", result.status, limit=equals("timeout"))
     record.measure("what the operator is told", result.detail, limit=differs_from(""))
     record.measure("answered after", result.elapsed_s, unit="s", limit=within(0, deadline_s + _GRACE_S))
-    before = rig.mesh.frames_towards(target.eui64)
+    before = rig.mesh.frames_down_to(target.name)
     await asyncio.sleep(2 * deadline_s)
-    late = rig.mesh.frames_towards(target.eui64) - before
+    late = rig.mesh.frames_down_to(target.name) - before
     record.measure("attempts after the deadline", late, limit=equals(0))
     row = rig.hes.store.request(result.request_id)
     record.measure("the request's state at the head-end", row.status if row else None, limit=equals("timeout"))
