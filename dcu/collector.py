@@ -17,7 +17,7 @@ from dcu.pushes import pushed_rows, read_push_objects
 from dcu.registry import Meter, MeterIdentity, Registry
 from dcu.row_buffer import BufferedTable, RowBuffer, TableKey
 from dcu.sessions import Sessions
-from dcu.storage import Storage, StorageError
+from dcu.storage import CountingStorage, StorageError
 from dcu.tables import NoSuchTableError, TableLayout, TableReader, decode_row
 from dcu.tasks import TaskGroup
 from protocols.dlms.data import Data, encode
@@ -53,7 +53,7 @@ class Collector:
         access: MeterAccess,
         reader: TableReader,
         bundles: BundleStore,
-        storage: Storage,
+        storage: CountingStorage,
         tasks: TaskGroup,
         utc_s: Callable[[], float],
         on_refused: Callable[[Meter, MeterRefusedError], None],
@@ -74,7 +74,6 @@ class Collector:
         self._trace = trace
         self._buffer = RowBuffer(storage)
         self._push_objects: dict[str, tuple[CaptureObject, ...]] = {}
-        self._flash_refused = False
         self.counters: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -104,6 +103,9 @@ class Collector:
             self.counters["pushes_not_understood"] += 1
             _LOG.warning("a push of meter %s is given up: %s", meter.name, error)
             return
+        except StorageError as error:
+            self._push_not_kept(meter, error)
+            return
         if meter.identity is not None:
             self._take_push(meter, meter.identity, self._push_objects[meter.kind], apdu)
 
@@ -118,9 +120,12 @@ class Collector:
             self.counters["pushes_not_understood"] += 1
             _LOG.warning("a push of meter %s is malformed: %s", meter.name, error)
         except StorageError as error:
-            # Unconfirmed: it will be missing, and pulled.
-            self.counters["storage_errors"] += 1
-            _LOG.error("a push of meter %s cannot be kept: %s", meter.name, error)
+            self._push_not_kept(meter, error)
+
+    def _push_not_kept(self, meter: Meter, error: StorageError) -> None:
+        """Unconfirmed: it will be missing, and pulled."""
+        self.counters["storage_errors"] += 1
+        _LOG.error("a push of meter %s cannot be kept: %s", meter.name, error)
 
     # the day
 
@@ -160,15 +165,16 @@ class Collector:
         """Fill the gaps of every meter, and make a bundle of all that is there; False if flash has no room for it."""
         meters = [meter for meter in self._registry.meters() if meter.identity is not None]
         self._trace("dcu-collection", state="begins", meters=len(meters))
-        self._flash_refused = False
+        refusals = self._storage.refusals
         troubles = await asyncio.gather(*(self._complete(meter) for meter in meters))
         troubled = {
             meter.identity.serial: trouble
             for meter, trouble in zip(meters, troubles, strict=True)
             if trouble and meter.identity is not None
         }
-        # Rows that found no room are pulled again: a bundle without them would only look like the day's.
-        is_kept = not self._flash_refused and self._make_bundle(troubled)
+        # Rows that found no room are pulled again, and so is a meter that could not register without room for its
+        # counters: a bundle without them would only look like the day's.
+        is_kept = self._storage.refusals == refusals and self._make_bundle(troubled)
         self._trace("dcu-collection", state="done", meters=len(meters), troubled=len(troubled))
         return is_kept
 
@@ -193,7 +199,6 @@ class Collector:
             self._on_refused(meter, error)
             return str(error)
         except (UnknownMeterError, RemoteProtocolError, StorageError) as error:
-            self._flash_refused = self._flash_refused or isinstance(error, StorageError)
             _LOG.warning("meter %s cannot be collected: %s", meter.name, error)
             return str(error)
 

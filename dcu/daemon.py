@@ -28,7 +28,7 @@ from dcu.profile_jobs import ProfileJobs
 from dcu.registration import Registrar
 from dcu.registry import Meter, Registry
 from dcu.sessions import Sessions
-from dcu.storage import Storage
+from dcu.storage import CountingStorage, Storage
 from dcu.supply_jobs import SupplyJobs
 from dcu.tables import TableReader
 from dcu.tasks import TaskGroup
@@ -94,6 +94,7 @@ class Dcu:
         self._trace = trace
         self._ended = asyncio.Event()
         self._tasks = TaskGroup(loop, trace)
+        storage = counting = CountingStorage(storage)
         self._start_count = start_count = _count_start(storage, config.predecessor.starts)
         self.registry = Registry(storage, trace, max_meters=config.max_meters)
         self._outbox = Outbox(
@@ -198,7 +199,7 @@ class Dcu:
             access=self._access,
             reader=reader,
             bundles=self._bundles,
-            storage=storage,
+            storage=counting,
             tasks=self._tasks,
             utc_s=utc_s,
             on_refused=self._registrar.refused,

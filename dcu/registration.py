@@ -31,6 +31,7 @@ from protocols.headend.messages import (
 )
 
 _LOG = logging.getLogger(__name__)
+_STORAGE_RETRY_S = 60.0
 
 
 class _Refusal(Exception):  # noqa: N818 (never leaves this module)
@@ -161,11 +162,16 @@ class Registrar:
             except _Refusal as refusal:
                 self._refused(meter, refusal)
                 await asyncio.sleep(self._backoff_s(meter.refusals))
-            except (NoAnswerError, StorageError) as error:
+            except NoAnswerError as error:
                 failures += 1
                 self.counters["unanswered"] += 1
                 _LOG.warning("registration of meter %s, attempt %d: %s", meter.name, failures, error)
                 await asyncio.sleep(self._backoff_s(failures))
+            except StorageError as error:
+                # Without room for its counters nothing is sent, so nobody is spared by waiting longer each time.
+                self.counters["storage_errors"] += 1
+                _LOG.warning("registration of meter %s waits for room on storage: %s", meter.name, error)
+                await asyncio.sleep(_STORAGE_RETRY_S)
             if meter.state is not MeterState.SEEN:
                 self._registry.move(meter, Step.RETRY)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -61,6 +62,41 @@ class MemoryStorage:
 
     def names(self) -> list[str]:
         return sorted(self._records)
+
+
+class CountingStorage:
+    """Another storage, and how often it has refused: what was asked meanwhile may lack something."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.refusals = 0
+
+    def read(self, name: str) -> bytes | None:
+        with self._counted():
+            return self._storage.read(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        with self._counted():
+            self._storage.write(name, data)
+
+    def append(self, name: str, data: bytes) -> None:
+        with self._counted():
+            self._storage.append(name, data)
+
+    def delete(self, name: str) -> None:
+        with self._counted():
+            self._storage.delete(name)
+
+    def names(self) -> list[str]:
+        return self._storage.names()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError:
+            self.refusals += 1
+            raise
 
 
 class FileStorage:

@@ -42,26 +42,26 @@ class Visitor:
         assert isinstance(rig.rig.dcu, QemuDcu)
         self._rig = rig
         self._dcu = rig.rig.dcu
+        assert self._dcu.opt is not None
+        self._opt = self._dcu.opt
 
     def shell(self, command: str) -> str:
         return self._rig.run(self._dcu.shell(command, timeout_s=PATIENCE_S))
 
     def fill(self) -> None:
-        """A file that does not compress, as long as there is room; `/opt/room` can make a little again."""
-        self.shell("dd if=/dev/urandom of=/tmp/piece bs=64k count=16 2>/dev/null")
-        self.shell(f"dd if=/tmp/piece of=/opt/room bs={_ROOM_BYTES} count=1 2>/dev/null && sync")
-        self.shell("while cat /tmp/piece >> /opt/filler; do :; done 2>/dev/null; sync")
+        """Leaves no room; `/opt/room` can make a little again."""
+        self.shell(f"dd if=/dev/urandom of=/opt/room bs={_ROOM_BYTES} count=1 2>/dev/null && sync")
         self.take_what_is_left()
 
     def take_what_is_left(self) -> None:
-        self.shell("while head -c 4096 /tmp/piece >> /opt/filler; do :; done 2>/dev/null; sync")
-        assert int(self.shell("df -k /opt | tail -n 1 | awk '{print $4}'")) == 0
+        self._rig.run(self._opt.fill())
 
     def make_a_little_room(self) -> None:
         self.shell("rm /opt/room && sync")
 
     def make_room(self) -> None:
-        self.shell("rm -f /opt/filler /opt/room && sync")
+        self.shell("rm -f /opt/room")
+        self._rig.run(self._opt.clear())
 
     def unplug(self) -> None:
         self.shell("ifconfig eth0 down")

@@ -14,8 +14,8 @@ from twin.air.air import Air
 from twin.air.radio import Radio
 from twin.clock.clocks import RunClock
 from twin.errors import RigError
-from twin.rigs.flash_store import OptStorage
 from twin.rigs.maintenance_verbs import ClockReading
+from twin.rigs.opt import Opt
 
 
 class DcuClock:
@@ -40,7 +40,7 @@ class RigDcu:
     is_machine, shows_events = False, True
 
     def __init__(
-        self, make: Callable[[], Station], radio: Radio, air: Air, clock: DcuClock, opt: OptStorage | None = None
+        self, make: Callable[[], Station], radio: Radio, air: Air, clock: DcuClock, opt: Opt | None = None
     ) -> None:
         self.clock = clock
         self.opt = opt

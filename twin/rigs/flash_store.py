@@ -9,7 +9,7 @@ OPT_BYTES = 134_700_000
 
 
 class OptStorage(MemoryStorage):
-    """Refuses what does not fit. A bench fills it, and makes room again."""
+    """Refuses what does not fit. A bench fills it, and makes room again: see `twin.rigs.opt.Opt`."""
 
     def __init__(self, size_bytes: int = OPT_BYTES) -> None:
         super().__init__()
@@ -20,11 +20,11 @@ class OptStorage(MemoryStorage):
 
     # verbs
 
-    def fill(self) -> None:
+    async def fill(self) -> None:
         """Somebody's files take all the room there is."""
         self._foreign_bytes = max(self._size_bytes - self._used_bytes, 0)
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
         """They are gone again."""
         self._foreign_bytes = 0
 

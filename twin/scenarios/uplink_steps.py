@@ -10,7 +10,6 @@ from protocols.at import Technology
 from twin.backhaul.link import Backhaul
 from twin.backhaul.modem import Modem
 from twin.conformance.verdicts import Record, at_least, at_most, equals
-from twin.rigs.dcu import RigDcu
 from twin.rigs.equipment import CELLULAR, SATELLITE
 from twin.rigs.rig import Rig
 from twin.rigs.uplink_view import UplinkView
@@ -161,13 +160,13 @@ async def satellite_returns(rig: Rig, record: Record) -> None:
 async def opt_is_full(rig: Rig, record: Record, meter: str) -> None:
     """Over a midnight, and for an hour of it without any way: what comes is kept in memory, and delivered."""
     satellite, modem = _devices(rig)
-    opt = rig.dcu.opt if isinstance(rig.dcu, RigDcu) else None
+    opt = rig.dcu.opt
     if opt is None:
-        raise SkipStep("the storage is no emulated one here")
+        raise SkipStep("the concentrator's storage is a folder of this computer: use --clock virtual, or --dcu qemu")
     before, midnight_s = len(stored_bundles(rig)), midnight_after(rig, rig.clock.utc_s() + 3600.0)
     target = rig.meter(meter)
     await sleep_until(rig, midnight_s - 3600.0)
-    opt.fill()
+    await opt.fill()
     await _read(rig, record, "with a full /opt")
     await rig.until(lambda: bool(rig.hes.events(kind=EVENT_STORAGE_FULL)), timeout_s=60.0)
     record.measure("reported to the head-end", len(rig.hes.events(kind=EVENT_STORAGE_FULL)), limit=equals(1))
@@ -184,7 +183,7 @@ async def opt_is_full(rig: Rig, record: Record, meter: str) -> None:
         modem.restore_network(slot)
     await sleep_until(rig, midnight_s + 3600.0)
     record.measure("messages that still wait, with /opt still full", await rig.dcu.waiting(), limit=equals(0))
-    opt.clear()
+    await opt.clear()
     if len(stored_bundles(rig)) == before:
         await next_bundle(rig)
     record.measure("bundles stored", len(stored_bundles(rig)) - before, limit=equals(1))

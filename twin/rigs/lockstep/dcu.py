@@ -32,6 +32,7 @@ from twin.rigs.lockstep.node import GuestNode, Phase, Tally
 from twin.rigs.lockstep.protocol import ENTROPY_BYTES, Channel, Record
 from twin.rigs.lockstep.snapshot import ready_card
 from twin.rigs.maintenance_verbs import MaintenanceVerbs
+from twin.rigs.opt import GuestOpt, Opt
 from twin.rigs.qemu.dcu import GuestProvisioning, guest_provisioning, shift_clock_command
 from twin.rigs.qemu.lines import Console, MaintenanceLine
 from twin.rigs.qemu.machine import CONSOLE_LOG, QEMU_LOG
@@ -124,6 +125,7 @@ class LockstepDcu(MaintenanceVerbs):
         machine's time runs as `crystal` counts it, or right.
         """
         super().__init__(clock)
+        self.opt: Opt | None = GuestOpt(self.shell)
         self._prepared = prepared
         self._folder = folder
         self._loop = clock.loop

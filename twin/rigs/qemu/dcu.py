@@ -22,6 +22,7 @@ from twin.errors import RigError
 from twin.rigs.brokers import BROKER_NAME, BrokerAccess
 from twin.rigs.equipment import Equipment
 from twin.rigs.maintenance_verbs import MaintenanceVerbs
+from twin.rigs.opt import GuestOpt, Opt
 from twin.rigs.qemu.devices import connect_devices, device_sections
 from twin.rigs.qemu.lines import bridge
 from twin.rigs.qemu.machine import CONSOLE_LOG, QEMU_LOG, Machine, MachineOptions, Power
@@ -158,6 +159,7 @@ class QemuDcu(MaintenanceVerbs):
         equipment: Equipment,
     ) -> None:
         super().__init__(clock)
+        self.opt: Opt | None = GuestOpt(self.shell)
         self._clock = clock
         self._radio = radio
         self._air = air
