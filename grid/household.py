@@ -21,6 +21,9 @@ from protocols.loads import LoadSegment, PhaseLoad
 MINUTES_A_DAY = 1440
 _DAY_S = 86_400
 _DAYS_KEPT = 3
+MINUTE_BEGINS_S = 30.0
+"""No home keeps time by the meters' clocks: its minutes begin in the middle of the true ones. Otherwise loads would
+change at the very instants at which meters capture, and milliseconds decide between the old load and the new."""
 _SMALLEST_KWH, _LARGEST_KWH = 0.5, 6.0
 
 # Share of appliance use that begins in each hour of local time.
@@ -69,7 +72,8 @@ class Household:
     """The load of one home; a `LoadSource`. The same `rng` state gives the same home, whatever is asked first.
 
     `daily_kwh` is the mean day; without it, it is drawn from 0.5 to 6 kWh by the number of people. Days differ from
-    one another by some ten percent. Powers are constant for whole minutes. `local_offset_s` is local time minus UTC.
+    one another by some ten percent. Powers are constant for a minute at a time (see `MINUTE_BEGINS_S`).
+    `local_offset_s` is local time minus UTC.
     """
 
     def __init__(
@@ -92,7 +96,7 @@ class Household:
         self.phases = phases
         self.nominal_v = nominal_v
         self.nominal_hz = nominal_hz
-        self._local_offset_s = local_offset_s
+        self._offset_s = local_offset_s - MINUTE_BEGINS_S
         home = random.Random(f"{self._seed}/home")
         self._base_w = min(home.uniform(3, 12) * (1 + self.people / 4), 150 * self.daily_kwh / 24)
         self._fridge_w = home.uniform(60, 110) if self.daily_kwh > 1.3 else 0.0
@@ -107,13 +111,13 @@ class Household:
 
     def segment_at(self, utc_s: float) -> LoadSegment:
         """The load at `utc_s`, and until when it stays."""
-        local_s = utc_s + self._local_offset_s
+        local_s = utc_s + self._offset_s
         number = math.floor(local_s / _DAY_S)
         day = self._day(number)
         minute = min(int((local_s - number * _DAY_S) // 60), MINUTES_A_DAY - 1)
         index = bisect_right(day.starts, minute) - 1
         end_min = day.starts[index + 1] if index + 1 < len(day.starts) else MINUTES_A_DAY
-        until_s = float(number * _DAY_S + end_min * 60 - self._local_offset_s)
+        until_s = float(number * _DAY_S + end_min * 60 - self._offset_s)
         return LoadSegment(until_s, day.loads[index], day.frequencies_hz[index])
 
     def energy_wh(self, start_s: float, end_s: float) -> float:

@@ -1,8 +1,8 @@
 """The feeder in time: homes and solar plants on it, and what every meter sees, in pieces that stay the same.
 
-A piece ends with the minute, with a change (a switch, the supply), or where an inverter's timer ends; while inverters
-still move, after CONTROL_S. Nothing is computed before somebody asks for a time, and the answers do not depend on who
-asks when.
+A piece ends with the homes' minute, with a change (a switch, the supply), or where an inverter's timer ends; while
+inverters still move, after CONTROL_S. Nothing is computed before somebody asks for a time, and the answers do not
+depend on who asks when.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from grid.feeder.history import Energies, History, Piece
 from grid.feeder.power_flow import Flow, PowerFlow, Values
 from grid.feeder.supply import Supply
 from grid.feeder.topology import Topology
+from grid.household import MINUTE_BEGINS_S
 from grid.pv import PvArray, Sky
 from protocols.errors import BadInputError, LocalProtocolError
 from protocols.loads import LoadSegment, LoadSource
@@ -241,7 +242,8 @@ class Feeder:
 
     def _end_of(self, piece: Piece) -> float:
         start_s = piece.start_s
-        end_s = min(math.floor(start_s / _MINUTE_S + 1.0) * _MINUTE_S, self.supply.next_mark_s(start_s))
+        minutes = math.floor((start_s - MINUTE_BEGINS_S) / _MINUTE_S) + 1
+        end_s = min(minutes * _MINUTE_S + MINUTE_BEGINS_S, self.supply.next_mark_s(start_s))
         if self.supply.is_moving(start_s):
             end_s = min(end_s, start_s + _MOVING_S)
         for plant in self.plants.values():
