@@ -70,7 +70,9 @@ def test_foreign_signature_is_refused_and_nothing_changes(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no archive", archive()[:-20], archive(name="../daemon"), archive(name="other")]
+    "data",
+    [b"", b"no archive", archive()[:-20], archive(name="../daemon"), archive(name="other")],
+    ids=["empty", "no archive", "cut off", "path outside", "other name"],
 )
 def test_signed_archive_that_is_no_update_is_refused(tmp_path: Path, data: bytes) -> None:
     updater = Updater(tmp_path, PUBLIC)
